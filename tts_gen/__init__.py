@@ -1,0 +1,1 @@
+"""Prosody and speech by regression, normalizing flows and diffusion, compared fairly (JAX/Flax)."""
