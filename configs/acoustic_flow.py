@@ -1,0 +1,11 @@
+"""Mels by a normalizing flow (a small Glow-TTS decoder), size small. All but the decoder is that of acoustic_l1.
+
+    python train.py configs/acoustic_flow.py --workdir runs/acoustic_flow --data.features data/features
+"""
+
+from dataclasses import replace
+
+from configs.acoustic_l1 import config as l1
+from tts_gen.decoders.flow import Flow
+
+config = replace(l1, decoder=Flow(steps=6, squeeze=2, width=96, layers=3, kernel=3))

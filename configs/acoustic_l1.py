@@ -1,0 +1,15 @@
+"""Mels by L1 regression, size small.
+
+    python train.py configs/acoustic_l1.py --workdir runs/acoustic_l1 --data.features data/features
+"""
+
+from tts_gen.config import Config, Data, Encoder, Train
+from tts_gen.decoders.regression import Regression
+
+config = Config(
+    task="acoustic",
+    data=Data(buckets=(128,), batch_size=2048),
+    encoder=Encoder(width=128, conv_layers=2, layers=2, heads=2, dropout=0.1),
+    decoder=Regression(loss="l1", width=224, layers=5, kernel=5, dropout=0.05),
+    train=Train(steps=600, decay_steps=600, save_every=100),
+)

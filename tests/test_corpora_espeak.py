@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+import soundfile
+
+from tts_gen.config import UserError
+from tts_gen.corpora import CORPORA, UNTIMED, read_manifest
+from tts_gen.corpora.espeak import VOICES, synthesize
+from tts_gen.text import PAUSE, parse
+
+
+def test_phonemes_words_punctuation_and_pauses():
+    _, _, phonemes, _ = synthesize("Stop that, please! Is it true?")
+    expected = "pau s t ˈɑː p | ð ˈæ t , pau p l ˈiː z ! pau ɪ z | ɪ t | t ɹ ˈuː ? pau"
+    assert phonemes == expected.split()
+
+
+def test_a_hiatus_is_no_pause():
+    assert synthesize("piano", "en")[2] == "pau p i ˈa n əʊ pau".split()
+
+
+@pytest.mark.parametrize("text", ["Stop.", "Well, 25 apples; Mr. Jackson's!", "“Quoted” -- (text) – naïve…"])
+def test_durations_fill_the_wave(text):
+    wave, rate, phonemes, durations = synthesize(text, "en-us+m3")
+    assert rate == 22050 and wave.dtype == np.float32 and np.abs(wave).max() <= 1
+    assert len(durations) == sum(p not in UNTIMED for p in phonemes)
+    assert sum(durations) == pytest.approx(len(wave) / rate, abs=1e-9) and min(durations) >= 0
+    assert phonemes[0] == phonemes[-1] == PAUSE
+
+
+def test_the_times_are_those_of_the_sounds():
+    wave, rate, phonemes, durations = synthesize("Sss, seesaw. Sassy, sixes.")
+    energy, crossings = {}, {}
+    timed = [p for p in phonemes if p not in UNTIMED]
+    starts = np.cumsum([0, *durations[:-1]])
+    for phoneme, start, duration in zip(timed, starts, durations):
+        part = wave[int((start + 0.25 * duration) * rate) : int((start + 0.75 * duration) * rate)]
+        energy.setdefault(phoneme, []).append(np.sqrt(np.mean(part**2)))
+        crossings.setdefault(phoneme, []).append(np.mean(np.diff(np.signbit(part))))
+    assert max(energy[PAUSE]) < 0.01 < min(energy["s"])
+    vowels = [np.mean(c) for p, c in crossings.items() if p.startswith("ˈ")]
+    assert len(vowels) >= 3 and max(vowels) < 0.5 * min(crossings["s"])
+
+
+def test_rate_and_pitch_are_heard():
+    text = "My mother ran along the narrow lane."
+
+    def f0(pitch):
+        import pyworld
+
+        wave, rate, _, _ = synthesize(text, pitch=pitch)
+        f0, _ = pyworld.dio(wave.astype(np.float64), rate)
+        return np.median(f0[f0 > 0])
+
+    assert len(synthesize(text, rate=120)[0]) > 1.4 * len(synthesize(text, rate=240)[0])
+    assert f0(80) > 1.3 * f0(20)
+
+
+@pytest.mark.parametrize(
+    ("text", "voice", "message"),
+    [
+        ("Hi.", "xx", "no voice 'xx'"),
+        ("Hi.", "en-us+nobody", "variant 'nobody'; it has .*f1"),
+        ("...", "en-us", "nothing to say"),
+    ],
+)
+def test_errors(text, voice, message):
+    with pytest.raises(UserError, match=message):
+        synthesize(text, voice)
+
+
+def test_build(tmp_path, capsys):
+    utterances, drops = read_manifest(CORPORA["espeak"](tmp_path, count=60))
+    assert len(utterances) == 60 and drops == []
+    assert {u.style for u in utterances} == {"statement", "question", "exclamation", "list"}
+    assert {u.speaker for u in utterances} == set(VOICES)
+    assert {u.split for u in utterances} == {"train", "val", "test"}
+    for u in utterances:
+        info = soundfile.info(u.audio)
+        assert info.samplerate == 22050 and info.duration == pytest.approx(sum(u.durations), abs=1e-9)
+        assert [p.symbol for p in parse(u.phonemes)].count(PAUSE) == u.phonemes.count(PAUSE)
+        assert len(parse(u.phonemes)) == len(u.durations)
+    assert (tmp_path / "LICENCE.txt").exists()
+    assert "60 utterances" in capsys.readouterr().out
+
+
+def test_debs_are_refused(tmp_path):
+    with pytest.raises(UserError, match="takes no Debian packages"):
+        CORPORA["espeak"](tmp_path, debs=["x.deb"])

@@ -1,0 +1,289 @@
+"""prepare: exact truth from synthetic speech, what is dropped and why, and going on after a stop."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tts_gen.align import Segment, textgrid
+from tts_gen.config import Audio, UserError
+from tts_gen.corpora import Utterance, espeak, read_manifest, write_manifest
+from tts_gen.features import pool
+from tts_gen.features.extract import extract
+from tts_gen.features.prepare import prepare
+from tts_gen.features.store import FeatureStore
+from tts_gen.text import PAUSE, parse
+
+AUDIO = Audio()
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> list[Utterance]:
+    """Synthetic speech with its phonemes and exact durations."""
+    manifest = espeak.build(tmp_path_factory.mktemp("espeak"), count=12)
+    return read_manifest(manifest)[0]
+
+
+def run(directory: Path, utterances: list[Utterance], **settings):
+    """Report and store of a manifest of `utterances`, in this process."""
+    write_manifest(directory / "manifest.jsonl", utterances)
+    report = prepare(directory / "manifest.jsonl", directory / "features", workers=1, **settings)
+    return report, FeatureStore(directory / "features")
+
+
+def contents(store: FeatureStore) -> dict:
+    features = store.read(range(len(store.index)))
+    arrays = [(f.mel.tobytes(), f.log_f0.tobytes(), f.duration.tobytes()) for f in features]
+    return dict(zip((e.id for e in store.index), arrays, strict=True))
+
+
+def state(directory: Path) -> dict:
+    return {path: path.stat().st_mtime_ns for path in directory.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+def test_features_agree_with_the_truth(corpus, tmp_path):
+    report, store = run(tmp_path, corpus)
+    assert report.kept == len(corpus) and not report.drops
+    assert [e.id for e in store.index] == [u.id for u in corpus]
+    for utterance, features in zip(corpus, store.read(range(len(corpus))), strict=True):
+        found = store.inventory.decode(features.phoneme, features.stress, features.edge, features.punctuation)
+        assert found == parse(utterance.phonemes)
+        n_frames = round(soundfile.info(utterance.audio).duration * AUDIO.sample_rate) // AUDIO.hop
+        assert features.duration.sum() == len(features.mel) == n_frames
+        ends = np.cumsum(utterance.durations) / AUDIO.frame_seconds
+        assert np.abs(np.cumsum(features.duration) - ends).max() < 2.5  # 0.5, but where a phoneme of no length borrows
+        pauses = np.array([p.symbol == PAUSE for p in found])
+        assert not features.voiced[pauses].any() and features.voiced[~pauses].mean() > 0.5
+        assert ((features.log_f0 > np.log(60)) & (features.log_f0 < np.log(500)))[features.voiced].all()
+    settings = json.loads((store.root / "prepare.json").read_text())
+    assert settings["f0_method"] == "dio" and "pyworld-prebuilt" in settings["versions"]
+
+
+def test_text_is_aligned_where_no_times_are_given(corpus, tmp_path):
+    spoken = [replace(u, phonemes=None, durations=None) for u in corpus[:3]]
+    report, store = run(tmp_path, [*spoken, *corpus[3:]])
+    aligned = store.read([i for i, e in enumerate(store.index) if e.id in {u.id for u in spoken}])
+    assert aligned, report.drops
+    assert all(f.duration.sum() == len(f.mel) for f in aligned)
+    assert any(store.inventory.phonemes[i] in ("AH", "IH", "T", "N") for i in aligned[0].phoneme)
+
+
+def test_a_textgrid_is_used(corpus, tmp_path):
+    ends = np.cumsum(corpus[0].durations).tolist()
+    segments = [
+        Segment(phoneme, start, end)
+        for phoneme, start, end in zip(parse(corpus[0].phonemes), [0.0, *ends[:-1]], ends, strict=True)
+        if start < end
+    ]
+    textgrid.write(tmp_path / "a.TextGrid", segments)
+    named = replace(corpus[0], phonemes=None, durations=None, textgrid=tmp_path / "a.TextGrid")
+    (tmp_path / "b.TextGrid").write_text("nothing of the kind")
+    broken = replace(corpus[1], phonemes=None, durations=None, textgrid=tmp_path / "b.TextGrid")
+    report, store = run(tmp_path, [named, broken, *corpus[2:]])
+    assert [drop.reason for drop in report.drops] == ["unusable TextGrid"]
+    found = np.cumsum(store.read([0])[0].duration)
+    truth = np.array([s.end for s in segments]) / AUDIO.frame_seconds
+    assert len(found) == len(truth) and np.abs(found - truth).max() < 2.5
+
+
+def test_formats_rates_and_channels(corpus, tmp_path):
+    wave, rate = soundfile.read(corpus[0].audio, dtype="float32")
+    stereo = np.stack([1.5 * wave, 0.5 * wave], axis=1)
+    soundfile.write(tmp_path / "stereo.flac", stereo, rate)
+    soundfile.write(tmp_path / "loud.wav", 40000 * wave, rate, subtype="FLOAT")
+    variants = [
+        replace(corpus[0], id="stereo", audio=tmp_path / "stereo.flac"),
+        replace(corpus[0], id="loud", audio=tmp_path / "loud.wav"),
+    ]
+    report, store = run(tmp_path, [*corpus, *variants])
+    assert [(drop.id, drop.reason) for drop in report.drops] == [("loud", "samples not in -1..1")]
+    mono, mixed = store.read([0, len(corpus)])
+    np.testing.assert_array_equal(mixed.duration, mono.duration)
+    assert np.abs(mixed.mel - mono.mel).mean() < 0.05
+
+
+def test_one_bad_file_never_ends_the_run(corpus, tmp_path):
+    wave, rate = soundfile.read(corpus[0].audio, dtype="float32")
+
+    def sound(name: str, samples: np.ndarray) -> Path:
+        soundfile.write(tmp_path / f"{name}.wav", samples, rate, subtype="FLOAT")
+        return tmp_path / f"{name}.wav"
+
+    (tmp_path / "noise.wav").write_bytes(b"not audio at all")
+    (tmp_path / "empty.wav").touch()
+    nan = wave.copy()
+    nan[100] = np.nan
+    untimed = replace(corpus[0], phonemes=None, durations=None)
+    bad = {
+        "missing audio": replace(corpus[0], audio=tmp_path / "nowhere.wav"),
+        "unreadable audio": replace(corpus[0], audio=tmp_path / "noise.wav"),
+        "samples not finite": replace(corpus[0], audio=sound("nan", nan)),
+        "silence": replace(corpus[0], audio=sound("silence", 0 * wave)),
+        "too short": replace(corpus[0], audio=sound("short", wave[: rate // 4])),
+        "too long": replace(corpus[0], audio=sound("long", np.tile(wave, 1 + 13 * rate // len(wave)))),
+        "durations do not fill": replace(corpus[0], durations=tuple(0.9 * d for d in corpus[0].durations)),
+        "phonemes without durations": replace(corpus[0], durations=None),
+        "language without aligner": replace(untimed, language="de"),
+        "unusable text": replace(untimed, text="?!"),
+        "alignment: too short": replace(untimed, text="This sentence is much too long for it. " * 20),
+        "too few phonemes": replace(
+            corpus[0], phonemes=("pau", "a", "b", "pau"), durations=(len(wave) / rate / 4,) * 4
+        ),
+    }
+    manifest = [*corpus, *(replace(u, id=f"bad{i}") for i, u in enumerate(bad.values()))]
+    manifest.append(replace(corpus[0], id="empty", audio=tmp_path / "empty.wav"))
+    write_manifest(tmp_path / "manifest.jsonl", manifest)
+    with (tmp_path / "manifest.jsonl").open("a") as file:
+        file.write("{half a line\n")
+    report = prepare(tmp_path / "manifest.jsonl", tmp_path / "features", workers=1)
+    assert report.kept == len(corpus)
+    drops = {drop.id: drop for drop in report.drops}
+    assert {f"bad{i}": drops[f"bad{i}"].reason for i in range(len(bad))} == {f"bad{i}": r for i, r in enumerate(bad)}
+    assert drops["empty"].reason == "unreadable audio" and drops[f"line {len(manifest) + 1}"].reason == "not JSON"
+    assert "nowhere.wav" in drops["bad0"].detail and "0.25" in drops["bad4"].detail
+    written = [json.loads(line) for line in (tmp_path / "features" / "drops.jsonl").read_text().splitlines()]
+    assert {row["id"]: row["reason"] for row in written} == {id: drop.reason for id, drop in drops.items()}
+
+
+def test_an_unexpected_error_costs_one_utterance(corpus, tmp_path, monkeypatch):
+    def fail_once(utterance, *arguments):
+        if utterance.id == corpus[0].id:
+            raise ZeroDivisionError("a case not thought of")
+        return extract(utterance, *arguments)
+
+    monkeypatch.setattr("tts_gen.features.prepare.extract", fail_once)
+    report, store = run(tmp_path, corpus)
+    assert [(drop.id, drop.reason) for drop in report.drops] == [(corpus[0].id, "unexpected error")]
+    assert "a case not thought of" in report.drops[0].detail and len(store.index) == len(corpus) - 1
+    monkeypatch.undo()
+    report, store = run(tmp_path, corpus)  # and is tried again
+    assert report.processed == 1 and len(store.index) == len(corpus)
+
+
+def test_the_utterance_that_kills_its_worker_is_found(corpus, tmp_path, monkeypatch):
+    def run_with_a_killer(function, tasks, workers):
+        for task in tasks:
+            yield task, None if corpus[3] in task.utterances else function(task)
+
+    write_manifest(tmp_path / "manifest.jsonl", corpus)
+    monkeypatch.setattr("tts_gen.features.pool.run", run_with_a_killer)
+    report = prepare(tmp_path / "manifest.jsonl", tmp_path / "features", workers=2)
+    assert [(drop.id, drop.reason) for drop in report.drops] == [(corpus[3].id, "worker died")]
+    assert len(FeatureStore(tmp_path / "features").index) == len(corpus) - 1
+
+
+def test_a_missing_package_is_named_at_once(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pyworld is not installed"):
+        run(tmp_path, corpus)
+
+
+def test_nothing_to_train_on_is_an_error(corpus, tmp_path):
+    with pytest.raises(UserError, match="training split"):
+        run(tmp_path, [replace(u, split="test") for u in corpus])
+
+
+def test_a_second_run_does_only_what_is_missing(corpus, tmp_path):
+    moved = []
+    for utterance in corpus:
+        path = tmp_path / utterance.audio.name
+        path.write_bytes(utterance.audio.read_bytes())
+        moved.append(replace(utterance, audio=path))
+    run(tmp_path, moved)
+    before = state(tmp_path / "features")
+    assert run(tmp_path, moved)[0].processed == 0
+    assert state(tmp_path / "features") == before
+
+    os.utime(moved[2].audio, ns=(1, 1))
+    moved[3] = replace(moved[3], text="Another text.")
+    report, store = run(tmp_path, moved)
+    assert report.processed == 2 and len(store.index) == len(moved) and store.index[3].text == "Another text."
+    assert store.read(range(len(moved)))[2].mel.any()
+
+    moved[4] = replace(moved[4], style="shouted", split="train")  # labels cost no new features
+    report, store = run(tmp_path, moved[1:])
+    assert report.processed == 0 and len(store.index) == len(moved) - 1 and store.index[3].style == "shouted"
+
+    next((store.root / "shards").glob("000001.array_record")).unlink()
+    assert run(tmp_path, moved)[0].processed == 2  # those of that shard; what was taken out above is still there
+
+
+def test_other_settings_need_another_directory(corpus, tmp_path):
+    run(tmp_path, corpus)
+    with pytest.raises(UserError, match="prepare.json: f0_method was dio and is now pyin"):
+        run(tmp_path, corpus, f0_method="pyin")
+    with pytest.raises(UserError, match="audio was .*another directory"):
+        run(tmp_path, corpus, audio=Audio(fmax=7600.0))
+
+
+def test_two_runs_do_not_meet(corpus, tmp_path):
+    import fcntl
+
+    run(tmp_path, corpus)
+    with (tmp_path / "features" / ".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another prepare"):
+            run(tmp_path, corpus)
+
+
+PREPARE = "import sys; from tts_gen.features.prepare import prepare; prepare(*sys.argv[1:])"
+
+
+def test_a_killed_run_goes_on(tmp_path):
+    utterances = read_manifest(espeak.build(tmp_path, count=48))[0]
+    command = [sys.executable, "-c", PREPARE, tmp_path / "manifest.jsonl", tmp_path / "features"]
+    process = subprocess.Popen(command)
+    while not list((tmp_path / "features" / "shards").glob("*.rows.jsonl")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with pytest.raises(UserError, match="unfinished"):
+        FeatureStore(tmp_path / "features")
+    wait_until_gone(children)
+
+    done = prepare(tmp_path / "manifest.jsonl", tmp_path / "features", workers=1)
+    assert 0 < done.processed < len(utterances)
+    assert prepare(tmp_path / "manifest.jsonl", tmp_path / "features", workers=1).processed == 0
+    prepare(tmp_path / "manifest.jsonl", tmp_path / "whole", workers=1)
+    assert contents(FeatureStore(tmp_path / "features")) == contents(FeatureStore(tmp_path / "whole"))
+
+
+def wait_until_gone(processes: list[str]) -> None:
+    """Workers of a killed run must not live on."""
+    end = time.monotonic() + 20
+    while any(lives(pid) for pid in processes):
+        assert time.monotonic() < end, "workers outlive the run"
+        time.sleep(0.05)
+
+
+def lives(process: str) -> bool:
+    try:
+        return bool(Path(f"/proc/{process}/cmdline").read_bytes())  # empty where it is dead but still listed
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def die_on_three(task: int) -> int:
+    if task == 3:
+        os._exit(1)
+    return 10 * task
+
+
+def test_a_dying_worker_costs_only_its_task():
+    results = dict(pool.run(die_on_three, range(8), workers=1))
+    assert results == {task: None if task == 3 else 10 * task for task in range(8)}
+
+
+def test_errors_of_a_task_are_raised():
+    with pytest.raises(TypeError):
+        list(pool.run(die_on_three, ["a", None], workers=1))

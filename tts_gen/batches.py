@@ -1,0 +1,216 @@
+"""From the feature store to batches: a random-access plan over length buckets, so that a batch is a pure function of (seed, step).
+
+There is no iterator state to lose: resuming at step s reads batch s. Every host computes the same plan and loads its own rows, so
+another number of hosts sees the same global batch, and all hosts have the same shape at each step.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import grain
+import numpy as np
+
+from tts_gen.config import Config, Data, UserError
+from tts_gen.features.pooling import interpolate_unvoiced
+from tts_gen.features.stats import Stats
+from tts_gen.features.store import Features, FeatureStore
+
+ROW_MULTIPLE = 8
+"""rows of a batch are a multiple of it, so that the same global batch divides over 1, 2, 4 or 8 devices"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which utterances stand in which batch: `plan(step)` -> (bucket length, positions in the store's index).
+
+    Buckets come in rounds; in each, a bucket has as many batches as its share of the corpus, in shuffled order. A bucket's
+    utterances come in shuffled epochs, one after the other without gaps, so all are seen equally often.
+    """
+
+    seed: int
+    members: dict[int, np.ndarray]
+    """bucket length -> positions; a long utterance that is cropped stands there once for each crop that it fills"""
+    rows: dict[int, int]
+
+    @classmethod
+    def build(cls, store: FeatureStore, config: Config, split: str) -> "Plan":
+        """Raises UserError when the split is empty, or no bucket holds any of it."""
+        positions = store.split(split)
+        buckets = np.array(sorted(config.data.buckets))
+        if len(bad := buckets[buckets % 4 > 0]):
+            raise UserError(f"data.buckets: {bad[0]} is not a multiple of 4")
+        entries = [store.index[p] for p in positions]
+        if config.task == "prosody":
+            length = np.array([e.n_phonemes for e in entries], int)
+            if len(long := positions[length > buckets[-1]]):
+                logging.getLogger(__name__).warning(
+                    "%d of %d %s utterances have more than %d phonemes and are left out (data.buckets), first %s",
+                    len(long), len(positions), split, buckets[-1], store.index[long[0]].id,
+                )  # fmt: skip
+            positions, length = positions[length <= buckets[-1]], length[length <= buckets[-1]]
+            times = np.ones_like(length)
+        else:
+            length = np.array([e.n_frames for e in entries], int)
+            times = np.maximum(1, np.round(length / buckets[-1]).astype(int))
+        if not len(positions):
+            raise UserError(f"{store.root}: no {split} utterance fits data.buckets {tuple(map(int, buckets))}")
+        bucket = buckets[np.minimum(np.searchsorted(buckets, length), len(buckets) - 1)]
+        members = {int(b): np.repeat(positions[bucket == b], times[bucket == b]) for b in np.unique(bucket)}
+        return cls(config.train.seed, members, {b: batch_rows(config.data.batch_size, b) for b in members})
+
+    @property
+    def batches_per_round(self) -> dict[int, int]:
+        """Bucket -> its batches in one round, about one epoch."""
+        return {b: max(1, round(len(m) / self.rows[b])) for b, m in self.members.items()}
+
+    def __call__(self, step: int) -> tuple[int, np.ndarray]:
+        counts = self.batches_per_round
+        order = np.repeat(list(counts), list(counts.values()))
+        round_, at = divmod(step, len(order))
+        order = np.random.default_rng((self.seed, 0, round_)).permutation(order)
+        bucket = int(order[at])
+        batch = round_ * counts[bucket] + np.count_nonzero(order[:at] == bucket)
+        first = batch * self.rows[bucket]
+        return bucket, self._stream(bucket, first, self.rows[bucket])
+
+    def _stream(self, bucket: int, first: int, n: int) -> np.ndarray:
+        """Entries first .. first + n of the endless sequence of shuffled epochs."""
+        members = self.members[bucket]
+        epochs = range(first // len(members), (first + n - 1) // len(members) + 1)
+        shuffled = [np.random.default_rng((self.seed, 1, bucket, e)).permutation(members) for e in epochs]
+        return np.concatenate(shuffled)[first - epochs[0] * len(members) :][:n]
+
+
+def batch_rows(batch_size: int, length: int) -> int:
+    """Sequences in a batch of `batch_size` positions, a multiple of ROW_MULTIPLE."""
+    return max(1, batch_size // length // ROW_MULTIPLE) * ROW_MULTIPLE
+
+
+class TrainingBatches(grain.sources.RandomAccessDataSource):
+    """Element s is this process's part of the global batch of step s: a dict of arrays [rows / processes, ...]."""
+
+    def __init__(self, store: FeatureStore, config: Config, process: int = 0, processes: int = 1):
+        self.store, self.config, self.plan = store, config, Plan.build(store, config, "train")
+        self.process, self.processes = process, processes
+
+    def __len__(self) -> int:
+        return 2**31
+
+    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+        bucket, positions = self.plan(step)
+        crop = np.random.default_rng((self.plan.seed, 2, step)).random(len(positions))
+        mine = np.array_split(np.arange(len(positions)), self.processes)[self.process]
+        return collate(self.store, self.config, positions[mine], bucket, crop[mine])
+
+    def iterate(self, start: int) -> Iterator[dict[str, np.ndarray]]:
+        """Batches from step `start` on, read ahead in threads."""
+        dataset = grain.MapDataset.source(self)[start:]
+        return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
+
+    def longest(self) -> dict[str, np.ndarray]:
+        """The first batch of the longest bucket."""
+        bucket = max(self.plan.members)
+        return self[next(step for step in range(2**31) if self.plan(step)[0] == bucket)]
+
+    def ids(self, step: int) -> list[str]:
+        """Utterances in the global batch of a step."""
+        return [self.store.index[p].id for p in self.plan(step)[1]]
+
+
+def validation_batches(store: FeatureStore, config: Config, split: str = "val") -> Iterator[dict[str, np.ndarray]]:
+    """Every utterance of a split once, in the shapes of training; rows without an utterance have length 0. Crops are central."""
+    plan = Plan.build(store, config, split)
+    for bucket, members in plan.members.items():
+        members = np.unique(members)
+        for first in range(0, len(members), plan.rows[bucket]):
+            rows = members[first : first + plan.rows[bucket]]
+            batch = collate(store, config, rows, bucket, np.full(len(rows), 0.5))
+            yield {k: _pad_rows(v, plan.rows[bucket]) for k, v in batch.items()}
+
+
+def collate(
+    store: FeatureStore, config: Config, positions: np.ndarray, bucket: int, crop: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Padded batch. `crop` [B] in 0..1 is where an acoustic crop of `bucket` frames lies in an utterance that is longer."""
+    utterances = store.read(positions)
+    if config.task == "prosody":
+        return prosody_batch(utterances, store.stats, bucket)
+    crops = [crop_frames(u, bucket, config.data, at) for u, at in zip(utterances, crop, strict=True)]
+    return acoustic_batch(crops, store.stats, config.data.max_phonemes, bucket)
+
+
+def prosody_batch(utterances: Sequence[Features], stats: Stats, positions: int) -> dict[str, np.ndarray]:
+    """Batch of the prosody task, padded to `positions` phonemes; log_f0 is normalised by speaker, 0 where unvoiced."""
+    batch = _phoneme_arrays(utterances, positions)
+    log_f0 = stats.normalise_log_f0(_stack([u.log_f0 for u in utterances], positions), batch["speaker"])
+    log_f0 = np.where(batch["voiced"], log_f0, 0).astype(np.float32)
+    return batch | {"log_f0": log_f0, "log_f0_std": stats.log_f0_std[batch["speaker"]]}
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Part of an utterance: `features` holds some of its phonemes, and mel frames that start `offset` frames into the first."""
+
+    features: Features
+    offset: int = 0
+
+
+def crop_frames(u: Features, frames: int, data: Data, at: float) -> Crop:
+    """`frames` frames of an utterance from the share `at` of what can be chosen, with the phonemes around them."""
+    if len(u.mel) <= frames:
+        return Crop(u)
+    start = int(at * (len(u.mel) - frames + 1))
+    ends = np.cumsum(u.duration)
+    first, last = np.searchsorted(ends, [start, start + frames - 1], side="right")
+    last = min(last + 1, first + data.max_phonemes)
+    context = min(data.context, (data.max_phonemes - (last - first)) // 2)
+    window = slice(max(first - context, 0), last + context)
+    names = ("phoneme", "stress", "edge", "punctuation", "duration", "log_f0", "voiced")
+    mel = u.mel[start : min(start + frames, ends[last - 1])]
+    features = replace(u, mel=mel, **{n: getattr(u, n)[window] for n in names})
+    return Crop(features, start - int(ends[window.start] - u.duration[window.start]))
+
+
+def acoustic_batch(crops: Sequence[Crop], stats: Stats, positions: int, frames: int) -> dict[str, np.ndarray]:
+    """Batch of the acoustic task, padded; log_f0 is normalised by speaker and interpolated through unvoiced phonemes."""
+    utterances = [c.features for c in crops]
+    batch = _phoneme_arrays(utterances, positions)
+    log_f0 = [interpolate_unvoiced(stats.normalise_log_f0(u.log_f0, np.asarray(u.speaker)), u.voiced) for u in utterances]
+    offset = np.array([c.offset for c in crops])
+    return batch | frame_arrays(batch["duration"], offset, frames) | {
+        "log_f0": _stack(log_f0, positions),
+        "mel": _stack([stats.normalise_mel(u.mel) for u in utterances], frames),
+        "frames": np.array([len(u.mel) for u in utterances], np.int32),
+    }
+
+
+def frame_arrays(duration: np.ndarray, offset: np.ndarray, frames: int) -> dict[str, np.ndarray]:
+    """duration [B, N], offset [B] -> frame_phoneme [B, T], the phoneme each frame lies in, and frame_position [B, T] in it."""
+    ends = np.cumsum(duration, 1)
+    time = offset[:, None] + np.arange(frames)
+    phoneme = np.minimum(np.sum(time[:, :, None] >= ends[:, None], 2), duration.shape[1] - 1)
+    start = np.take_along_axis(ends - duration, phoneme, 1)
+    return {"frame_phoneme": phoneme.astype(np.int32), "frame_position": (time - start).astype(np.int32)}
+
+
+def _phoneme_arrays(utterances: Sequence[Features], positions: int) -> dict[str, np.ndarray]:
+    names = ("phoneme", "stress", "edge", "punctuation", "duration")
+    return {n: _stack([getattr(u, n) for u in utterances], positions).astype(np.int32) for n in names} | {
+        "voiced": _stack([u.voiced for u in utterances], positions),
+        "length": np.array([len(u.phoneme) for u in utterances], np.int32),
+        "speaker": np.array([u.speaker for u in utterances], np.int32),
+        "style": np.array([u.style for u in utterances], np.int32),
+    }
+
+
+def _stack(rows: Sequence[np.ndarray], length: int) -> np.ndarray:
+    """Rows [n, ...] padded with zeros -> [B, length, ...]."""
+    out = np.zeros((len(rows), length, *rows[0].shape[1:]), rows[0].dtype)
+    for padded, row in zip(out, rows, strict=True):
+        padded[: len(row)] = row
+    return out
+
+
+def _pad_rows(x: np.ndarray, rows: int) -> np.ndarray:
+    return np.concatenate([x, np.zeros((rows - len(x), *x.shape[1:]), x.dtype)])

@@ -1,0 +1,94 @@
+"""Checkpoints by Orbax: asynchronous, atomic, the newest and the best kept, every leaf verified by a checksum when read."""
+
+import logging
+import zlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from tts_gen.config import UserError
+
+log = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """The `checkpoints` folder of a run. Usable as a context manager, which waits for the last save."""
+
+    def __init__(self, run: str | Path):
+        self.directory = Path(run).absolute() / "checkpoints"
+        keep = [
+            checkpoint_managers.LatestN(2),
+            checkpoint_managers.BestN(get_metric_fn=lambda m: m["val_loss"], reverse=True, n=1),
+        ]
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep), cleanup_tmp_directories=True
+        )
+        self.manager = ocp.CheckpointManager(self.directory, options=options)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.manager.close()
+
+    @property
+    def steps(self) -> list[int]:
+        return sorted(self.manager.all_steps())
+
+    def save(self, step: int, state: Any, val_loss: float) -> None:
+        """Saves in the background; a step that is already there is left alone."""
+        if step in self.manager.all_steps():
+            return
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), checksums=ocp.args.JsonSave(checksums(state))
+        )
+        self.manager.save(step, args=items, metrics={"val_loss": val_loss})
+
+    def best_step(self) -> int:
+        """The step with the lowest validation loss, the newest where none was validated."""
+        if not self.steps:
+            raise UserError(f"{self.directory.parent} holds no checkpoint; train it first: python train.py CONFIG --workdir "
+                            f"{self.directory.parent}")  # fmt: skip
+        losses = {s: self.manager.metrics(s)["val_loss"] for s in self.steps}
+        return min(losses, key=lambda s: (losses[s], -s))
+
+    def restore(self, step: int, abstract: Any) -> Any:
+        """State of a step with the shapes and shardings of `abstract`. Raises UserError when a leaf is damaged."""
+        try:
+            restored = self.manager.restore(
+                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), checksums=ocp.args.JsonRestore())
+            )
+        except (ValueError, KeyError, OSError) as error:
+            raise UserError(f"{self.directory / str(step)}: cannot be read: {error}") from error
+        expected = restored["checksums"]
+        if wrong := [name for name, value in checksums(restored["state"]).items() if expected.get(name) != value]:
+            raise UserError(f"{self.directory / str(step)}: damaged: {', '.join(wrong[:3])} differ from their checksums")
+        return restored["state"]
+
+    def restore_ema(self, step: int) -> Any:
+        """Parameters to evaluate, on this process's first device, whatever the topology they were saved from."""
+        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        saved = self.manager.item_metadata(step)["state"]
+        abstract = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding), saved)
+        return self.restore(step, abstract)["ema"]
+
+    def restore_newest(self, abstract: Any) -> tuple[int, Any] | None:
+        """Newest readable step and its state, or None where there is no checkpoint. A damaged one is reported and passed over."""
+        for step in reversed(self.steps):
+            try:
+                return step, self.restore(step, abstract)
+            except UserError as error:
+                log.warning("%s; going back to the step before", error)
+        if self.steps:
+            raise UserError(f"{self.directory}: no checkpoint can be read; delete the folder to train from the start")
+        return None
+
+
+def checksums(state: Any) -> dict[str, int]:
+    """CRC-32 of each leaf's bytes."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {jax.tree_util.keystr(path): zlib.crc32(np.ascontiguousarray(leaf).tobytes()) for path, leaf in leaves}

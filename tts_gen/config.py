@@ -1,0 +1,187 @@
+"""Settings of a run: frozen dataclasses, checked by name, saved as JSON.
+
+A config file (`configs/*.py`) holds one value, `config = Config(...)`. Every field can be overridden on the command line
+(`--train.steps 100`); a name that does not exist is an error that lists those that do.
+"""
+
+import dataclasses
+import importlib.util
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+class UserError(Exception):
+    """A mistake in what the user gave. The message names the file, the field, the value and what to do; no traceback is shown."""
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Definition of the log-mel features. Saved with features and checkpoints, compared wherever two meet.
+
+    The default is what HiFi-GAN, Glow-TTS, Grad-TTS and Matcha-TTS use: Slaney mel filters, natural logarithm of the magnitude
+    clipped at 1e-5, no centring (a wave of n samples has n // hop frames).
+    """
+
+    sample_rate: int = 22050
+    """Hz"""
+    n_fft: int = 1024
+    """samples, also the length of the Hann window"""
+    hop: int = 256
+    """samples from frame to frame"""
+    n_mels: int = 80
+    """mel bins, M"""
+    fmin: float = 0.0
+    """Hz, lower edge of the lowest mel filter"""
+    fmax: float = 8000.0
+    """Hz, upper edge of the highest mel filter"""
+
+    @property
+    def frame_seconds(self) -> float:
+        return self.hop / self.sample_rate
+
+    def check_equal(self, other: "Audio", here: str, there: str) -> None:
+        """Raises UserError naming the first field that differs between `here` (self) and `there` (other)."""
+        for f in dataclasses.fields(self):
+            a, b = getattr(self, f.name), getattr(other, f.name)
+            if a != b:
+                raise UserError(
+                    f"mel definitions differ: {f.name} is {a} in {here} but {b} in {there}; "
+                    f"prepare the features again with {f.name}={b}, or use a run trained with {f.name}={a}"
+                )
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a training step reads."""
+
+    features: str = ""
+    """feature store written by `tts-gen prepare`"""
+    buckets: tuple[int, ...] = (24, 64, 128)
+    """lengths that batches are padded to: phonemes (prosody), or the one crop length in frames (acoustic)"""
+    batch_size: int = 1024
+    """positions in a batch over all devices, padding included; a bucket of length L holds batch_size // L sequences"""
+    context: int = 8
+    """acoustic: phonemes kept before and after a crop for the encoder to see"""
+    max_phonemes: int = 64
+    """acoustic: phonemes that a crop and its context may hold"""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """The encoder, alike in every family (DESIGN.md section 3)."""
+
+    width: int = 128
+    """D"""
+    conv_layers: int = 2
+    kernel: int = 5
+    layers: int = 2
+    """transformer blocks"""
+    heads: int = 2
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Settings of a decoder family. Each family's file has a subclass; `decoders.DECODERS` lists them."""
+
+    @property
+    def label(self) -> str:
+        """The family's name in rows and reports."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Train:
+    """The training loop."""
+
+    steps: int = 1000
+    """where to stop; more can be asked for later, the run goes on"""
+    learning_rate: float = 1e-3
+    """peak, after a linear warm-up and before a cosine decay to a twentieth of it"""
+    warmup: int = 50
+    """steps"""
+    decay_steps: int = 1000
+    """step at which the cosine ends; not `steps`, so that stopping early or going on changes no step that both runs take"""
+    weight_decay: float = 1e-2
+    clip: float = 1.0
+    """largest global norm of the gradient"""
+    ema: float = 0.99
+    """decay of the parameters' running mean, which is what is evaluated; shorter memory in the first steps"""
+    seed: int = 0
+    log_every: int = 10
+    """steps"""
+    save_every: int = 100
+    """steps between validations, each followed by a checkpoint; the newest and the one with the lowest loss are kept"""
+    max_skipped: int = 20
+    """steps in a row with a non-finite loss or gradient before the run stops"""
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run: a task, a decoder family, and everything that a comparison holds equal."""
+
+    task: typing.Literal["prosody", "acoustic"] = "prosody"
+    data: Data = field(default_factory=Data)
+    encoder: Encoder = field(default_factory=Encoder)
+    decoder: Decoder = field(default_factory=Decoder)
+    train: Train = field(default_factory=Train)
+
+
+def read_config_file(path: str | Path) -> Config:
+    """The `config` of a Python file. Raises UserError when the file, or a `config` in it, does not exist."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such config file; see configs/ for those that exist")
+    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except TypeError as error:  # a misspelt field of a dataclass
+        raise UserError(f"{path}: {error}") from error
+    if not isinstance(getattr(module, "config", None), Config):
+        raise UserError(f"{path}: defines no `config = Config(...)`")
+    return module.config
+
+
+def from_dict(cls: type, values: dict, where: str) -> typing.Any:
+    """Dataclass `cls` from JSON values. Raises UserError for unknown names (listing the valid ones) and for missing ones."""
+    hints = typing.get_type_hints(cls)
+    valid = {f.name: f for f in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - set(valid))
+    if unknown:
+        raise UserError(f"{where}: {cls.__name__} has no {', '.join(unknown)}; valid names are {', '.join(valid)}")
+    required = {
+        n for n, f in valid.items() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    }
+    if missing := sorted(required - set(values)):
+        raise UserError(f"{where}: {cls.__name__} lacks {', '.join(missing)}")
+    return cls(**{name: _convert(hints[name], value, f"{where}: {name}") for name, value in values.items()})
+
+
+def _convert(hint: typing.Any, value: typing.Any, where: str) -> typing.Any:
+    origin = typing.get_origin(hint)
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise UserError(f"{where}: expected an object, found {value!r}")
+        return from_dict(hint, value, where)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise UserError(f"{where}: expected a list, found {value!r}")
+        inner = typing.get_args(hint)[0]
+        return tuple(_convert(inner, v, where) for v in value)
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        return _convert(next(a for a in typing.get_args(hint) if a is not type(None)), value, where)
+    if origin is typing.Literal:
+        if value not in typing.get_args(hint):
+            raise UserError(f"{where}: {value!r} is not one of {', '.join(map(str, typing.get_args(hint)))}")
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and (not isinstance(value, hint) or (isinstance(value, float) and not math.isfinite(value))):
+        raise UserError(f"{where}: expected {hint.__name__}, found {value!r}")
+    return value

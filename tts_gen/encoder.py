@@ -1,0 +1,44 @@
+"""The encoder that every family shares (DESIGN.md section 3)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from tts_gen import config
+from tts_gen.layers import ConvBlock, TransformerBlock, split
+
+STRESSES, EDGES, PUNCTUATIONS = 4, 4, 7
+"""table sizes of the features that `text.Phoneme` defines"""
+
+
+class Encoder(nn.Module):
+    """Phonemes and their stress, word edges, punctuation, speaker and style -> [B, N, D].
+
+    Embeddings are summed, then pass a convolutional prenet and transformer blocks.
+    """
+
+    config: config.Encoder
+    phonemes: int
+    speakers: int
+    styles: int
+
+    @nn.compact
+    def __call__(self, batch: dict[str, jax.Array], mask: jax.Array, rng: jax.Array | None) -> jax.Array:
+        """`batch`: phoneme, stress, edge, punctuation [B, N]; speaker, style [B]. `mask` [B, N]. `rng` None: no dropout."""
+        c = self.config
+        tables = {"phoneme": self.phonemes, "stress": STRESSES, "edge": EDGES, "punctuation": PUNCTUATIONS}
+        x = sum(nn.Embed(size, c.width, name=name)(batch[name]) for name, size in tables.items())
+        voice = nn.Embed(self.speakers, c.width, name="speaker")(batch["speaker"])
+        voice += nn.Embed(self.styles, c.width, name="style")(batch["style"])
+        x = x + voice[:, None]
+        keys = split(rng, c.conv_layers + c.layers)
+        for key in keys[: c.conv_layers]:
+            x = ConvBlock(c.kernel, c.dropout)(x, mask, key)
+        for key in keys[c.conv_layers :]:
+            x = TransformerBlock(c.heads, c.dropout)(x, mask, key)
+        return nn.LayerNorm()(x) * mask[..., None]
+
+
+def repeat_to_frames(h: jax.Array, frame_phoneme: jax.Array) -> jax.Array:
+    """Upsamples by repetition: h [B, N, D], frame_phoneme [B, T] (the phoneme each frame belongs to) -> [B, T, D]."""
+    return jnp.take_along_axis(h, frame_phoneme[..., None], axis=1)

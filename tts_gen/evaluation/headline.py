@@ -1,0 +1,146 @@
+"""The headline: which temperature stands for a family, and the few figures that tell the families apart."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+LABELS = {
+    "l1": "L1 regression",
+    "l2": "L2 regression",
+    "gaussian": "Gaussian regression",
+    "flow": "Flow",
+    "diffusion": "Diffusion",
+    "flow_matching": "Flow matching",
+    "control:l2+noise": "Control: L2 + noise",
+    "control:l2+ar_noise": "Control: L2 + AR noise",
+    "control:l2_rescaled": "Control: L2 rescaled",
+    "control:shuffled": "Control: oracle shuffled",
+    "control:other_utterance": "Control: other utterance",
+    "floor": "Floor: oracle halves",
+}
+"""Families in the order in which tables and plots show them."""
+
+FEATURES = {"prosody": ("log_f0", "duration"), "acoustic": ("mel",)}
+CAPTIONS = {
+    "log_f0": "Log-f0 of voiced phonemes (in standard deviations of the speaker)",
+    "duration": "Phoneme duration (frames)",
+    "mel": "Log-mel spectrogram (nats)",
+}
+COLUMNS = {
+    "prosody": {
+        "std ratio": ("", "std_ratio"),
+        "JS": ("", "js"),
+        "JS halves": ("", "js_half"),
+        "JS of Δ": ("d_", "js"),
+        "RMSE": ("", "rmse"),
+        "best of K": ("", "best_of_k"),
+        "diversity": ("", "diversity"),
+    },
+    "acoustic": {
+        "std ratio": ("", "std_ratio"),
+        "Δ time": ("", "d_time_std_ratio"),
+        "Δ frequency": ("", "d_frequency_std_ratio"),
+        "JS": ("", "js"),
+        "JS halves": ("", "js_half"),
+        "L1": ("", "mel_l1"),
+    },
+}
+"""Heading -> (prefix of the feature, metric)."""
+
+Key = tuple[str, str | None]
+"""(family, run)"""
+
+
+def choose_temperatures(rows: Sequence[dict], task: str) -> dict[Key, float]:
+    """The temperature of each family and run that is best on these rows, which must be of the validation split.
+
+    Prosody: the least mean JS divergence over log-f0, duration and their first differences. Acoustic: the least mean
+    |log(std ratio)| over the mel and its differences in time and frequency, since JS alone does not see grain. Of
+    equals, the lowest. Raises ValueError for rows of another split."""
+    if wrong := {row["split"] for row in rows} - {"val"}:
+        raise ValueError(f"temperatures are chosen on split 'val', found rows of {sorted(map(str, wrong))}")
+    costs: dict[Key, dict[float, list[float]]] = {}
+    for row in rows:
+        if row["task"] != task or row["scope"] != "overall" or row["temperature"] is None:
+            continue
+        counts = row["metric"] == "js" if task == "prosody" else row["metric"].endswith("std_ratio")
+        if counts:
+            cost = _cost(row["value"], task)
+            costs.setdefault((row["family"], row["run"]), {}).setdefault(row["temperature"], []).append(cost)
+    return {key: min(sorted(of), key=lambda t: np.mean(of[t])) for key, of in costs.items()}
+
+
+def _cost(value: float | None, task: str) -> float:
+    if value is None or (task == "acoustic" and value <= 0):
+        return np.inf
+    return value if task == "prosody" else abs(np.log(value))
+
+
+def headline(
+    rows: Sequence[dict], task: str, chosen: dict[Key, float] | None = None, split: str = "test"
+) -> list[tuple[str, list[str], list[list[str]]]]:
+    """(caption, header, cells) of one table a feature. A cell is a value, with its interval on a second line.
+
+    A family and run in `chosen` is shown at that temperature, any other at all it has."""
+    rows = [r for r in rows if r["task"] == task and r["split"] == split and r["scope"] == "overall"]
+    chosen = chosen or {}
+    lines = []
+    for row in rows:
+        line = row["family"], row["run"], row["temperature"]
+        if line not in lines and row["metric"] != "bits_per_dim" and line[2] == chosen.get(line[:2], line[2]):
+            lines.append(line)
+    order = list(LABELS)
+    lines.sort(key=lambda line: (order.index(line[0]) if line[0] in order else len(order), str(line[1]), line[2] or 0))
+    runs = {family: {r for f, r, _ in lines if f == family} for family, _, _ in lines}
+    at = {(r["family"], r["run"], r["temperature"], r["feature"], r["metric"]): r for r in rows}
+    bits = {(r["family"], r["run"]): r for r in rows if r["metric"] == "bits_per_dim"}
+
+    tables = []
+    for feature in FEATURES[task]:
+        cells = []
+        for family, run, temperature in lines:
+            label = LABELS.get(family, family) + (f" ({run})" if len(runs[family]) > 1 else "")
+            found = [at.get((family, run, temperature, p + feature, m)) for p, m in COLUMNS[task].values()]
+            found += [bits.get((family, run))] if bits else []
+            cells.append([label, "" if temperature is None else f"{temperature:g}", *map(_cell, found)])
+        header = ["", "τ", *COLUMNS[task], *(["bits/dim"] if bits else [])]
+        tables.append((CAPTIONS[feature], header, cells))
+    return tables
+
+
+def _cell(row: dict | None) -> str:
+    if row is None or row["value"] is None:
+        return "–"
+    digits = 3 if row["metric"].startswith("js") else 2
+    if row["low"] is None:
+        return f"{row['value']:.{digits}f}"
+    return f"{row['value']:.{digits}f}\n{row['low']:.{digits}f}–{row['high']:.{digits}f}"
+
+
+def print_tables(tables: Sequence[tuple[str, list[str], list[list[str]]]], console: Console | None = None) -> None:
+    """The headline for the terminal; an interval is shown as plus or minus half its width."""
+    console = console or Console()
+    if not console.is_terminal:
+        console.width = max(console.width, 110)
+    for caption, header, cells in tables:
+        table = Table(
+            title=caption, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+        )
+        for i, name in enumerate(header):
+            table.add_column(name, justify="left" if i == 0 else "right")
+        for line in cells:
+            table.add_row(*map(_terminal_cell, line))
+        console.print(table)
+
+
+def _terminal_cell(cell: str) -> Text:
+    value, _, interval = cell.partition("\n")
+    if not interval:
+        return Text(value)
+    low, high = map(float, interval.split("–"))
+    digits = len(value.partition(".")[2])
+    return Text.assemble(value, (f"\n±{(high - low) / 2:.{digits}f}", "dim"))

@@ -1,0 +1,148 @@
+"""Rows for mels: how near, how sharp and how varied; per mel bin over the pool of all frames, then mean over the bins.
+
+A spectrogram can match the oracle's histogram and still be smeared (L1) or grainy (diffusion at few steps); the std
+ratios of frame-to-frame and bin-to-bin differences tell: below 1 is smear, far above 1 grain. Where a mel bin of the
+oracle is constant (nothing above a telephone band), std ratios leave that bin out.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tts_gen.config import UserError
+from tts_gen.evaluation import metrics
+from tts_gen.evaluation.bootstrap import Estimate, draws, halves, interval, over_halves
+from tts_gen.evaluation.pool import SPLITS
+from tts_gen.evaluation.rows import make_row
+
+Mels = Sequence[np.ndarray]
+"""One log-mel (natural log) for each utterance: [T, M], or [K, T, M] for K samples."""
+
+AXES = {"std_ratio": None, "d_time_std_ratio": -2, "d_frequency_std_ratio": -1}
+"""The axis of a mel along which differences are taken; None is the mel itself."""
+
+
+def mel_l1(generated: Mels, oracle: Mels) -> float:
+    """Mean over all frames, bins and samples of |generated - oracle|, nats."""
+    total = sum(np.abs(_samples(g) - o).mean(axis=0).sum() for g, o in zip(generated, oracle, strict=True))
+    return float(total / sum(o.size for o in oracle))
+
+
+def bin_std_ratio(generated: Mels, oracle: Mels, axis: int | None = None) -> np.ndarray:
+    """std(generated) / std(oracle) of each bin over all frames, mean over samples, [M]; NaN for a constant oracle.
+
+    axis -2: std of the differences from frame to frame; -1: from bin to bin, [M - 1]; None: of the values."""
+    return _ratios(*(sum(_moments(m, axis) for m in mels)[None] for mels in (generated, oracle)))[0].mean(axis=0)
+
+
+def bin_edges(oracle: Mels) -> np.ndarray:
+    """Histogram edges of every bin [M, 53] from the oracle alone, as metrics.edges_for makes them."""
+    return np.array([metrics.edges_for("mel", x) for x in np.concatenate(oracle).T])
+
+
+def bin_js(generated: Mels, oracle: Mels, edges: np.ndarray) -> np.ndarray:
+    """JS divergence of each bin's histogram over all frames, mean over samples, [M]; bits, `edges` from `bin_edges`."""
+    p, q = (sum(_histograms(m, edges) for m in mels) for mels in (generated, oracle))
+    return metrics.js_counts(p, q).mean(axis=0)
+
+
+def mel_rows(
+    generated: Mels, oracle: Mels, groups: Sequence, identity: dict, n_boot: int = 200, seed: int = 0
+) -> list[dict]:
+    """Rows of feature "mel" for one family at one temperature; 95 % intervals over `groups`, one label an utterance.
+
+    Raises UserError when a mel's shape differs from the oracle's. A value that is not finite gives null rows that say
+    why."""
+    for i, (g, o) in enumerate(zip(generated, oracle, strict=True)):
+        if np.shape(g)[-2:] != np.shape(o):
+            raise UserError(
+                f"utterance {i}: generated mel {np.shape(g)}, oracle {np.shape(o)}; sample with oracle durations"
+            )
+    n = sum(len(o) for o in oracle)
+    if bad := sum(np.count_nonzero(~np.isfinite(g)) for g in generated):
+        why = f"{bad} of {sum(np.size(g) for g in generated)} generated values are not finite"
+        return [make_row(identity, "mel", m, None, n=n, why=why) for m in ("mel_l1", *AXES, "js", "js_half")]
+
+    group, n_groups = _index(groups)
+    weights = draws(n_groups, n_boot, seed)
+    errors = [np.array([mel_l1([g], [o]) * o.size, o.size]) for g, o in zip(generated, oracle, strict=True)]
+    found = {"mel_l1": interval(lambda s: s[:, 0] / s[:, 1], [_by_group(errors, group, n_groups)], weights)}
+    for name, axis in AXES.items():
+        sums = [_by_group([_moments(m, axis) for m in mels], group, n_groups) for mels in (generated, oracle)]
+        found[name] = interval(_mean_ratio, sums, weights)
+    edges = bin_edges(oracle)
+    sums = [_by_group([_histograms(m, edges) for m in mels], group, n_groups) for mels in (generated, oracle)]
+    found["js"] = interval(_mean_js, sums, weights, divergence=True)
+    found["js_half"] = over_halves(_mean_js, *sums, halves(n_groups, SPLITS, seed))
+    return _rows(identity, found, n, n_groups)
+
+
+def mel_floor_rows(oracle: Mels, groups: Sequence, identity: dict, seed: int = 0) -> list[dict]:
+    """Rows of family "floor": a random half of the oracle's groups against the other half, as prosody.floor_rows."""
+    group, n_groups = _index(groups)
+    half, edges = halves(n_groups, SPLITS, seed), bin_edges(oracle)
+
+    def floor(terms: list[np.ndarray], statistic: Callable) -> Estimate:
+        sums = _by_group(terms, group, n_groups)
+        return over_halves(statistic, sums, sums, half)
+
+    found = {name: floor([_moments(m, axis) for m in oracle], _mean_ratio) for name, axis in AXES.items()}
+    found["js"] = found["js_half"] = floor([_histograms(m, edges) for m in oracle], _mean_js)
+    return _rows(identity | {"family": "floor", "temperature": None}, found, sum(len(o) for o in oracle), n_groups)
+
+
+def _rows(identity: dict, found: dict[str, Estimate], n: int, n_groups: int) -> list[dict]:
+    halved = "fewer than two groups: no halves can be made"
+    undefined = halved if n_groups < 2 else "the oracle is constant in every mel bin"
+    return [make_row(identity, "mel", name, *estimate, n=n, why=undefined) for name, estimate in found.items()]
+
+
+def _index(groups: Sequence) -> tuple[np.ndarray, int]:
+    names, group = np.unique(np.asarray(list(groups)), return_inverse=True)
+    return group, len(names)
+
+
+def _by_group(terms: list[np.ndarray], group: np.ndarray, n_groups: int) -> np.ndarray:
+    """Sums of one array an utterance over the utterances of each group: [G, ...]."""
+    sums = np.zeros((n_groups, *terms[0].shape))
+    for g, term in zip(group, terms, strict=True):
+        sums[g] += term
+    return sums
+
+
+def _samples(mel: np.ndarray) -> np.ndarray:
+    """[K, T, M]"""
+    return np.asarray(mel, float).reshape(-1, *np.shape(mel)[-2:])
+
+
+def _moments(mel: np.ndarray, axis: int | None) -> np.ndarray:
+    """Count and sums of x and x^2 over frames, [K, 3, M], of the mel or of its differences."""
+    x = _samples(mel) if axis is None else np.diff(_samples(mel), axis=axis)
+    return np.stack((np.full_like(x.sum(axis=1), x.shape[1]), x.sum(axis=1), (x**2).sum(axis=1)), axis=1)
+
+
+def _ratios(generated: np.ndarray, oracle: np.ndarray) -> np.ndarray:
+    """Std ratio of every bin [R, K, M] from moments [R, K, 3, M] and [R, 1, 3, M]."""
+    return metrics.ratio(*(metrics.std_of(*np.moveaxis(m, 2, 0)) for m in (generated, oracle)))
+
+
+def _mean_ratio(generated: np.ndarray, oracle: np.ndarray) -> np.ndarray:
+    ratios = _ratios(generated, oracle)
+    known = np.isfinite(ratios)
+    return metrics.ratio(np.where(known, ratios, 0).sum(axis=(1, 2)), known.sum(axis=(1, 2)))
+
+
+def _histograms(mel: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Counts over frames in every bin's own edges [M, B + 1]: [K, M, B]."""
+    x, n_bins = _samples(mel), edges.shape[1] - 1
+    cell = np.stack([metrics.bin_of(x[..., m], edge) for m, edge in enumerate(edges)], axis=-1)
+    cell += (np.arange(len(x))[:, None, None] * len(edges) + np.arange(len(edges))) * n_bins
+    return (
+        np.bincount(cell.ravel(), minlength=len(x) * len(edges) * n_bins)
+        .reshape(len(x), len(edges), n_bins)
+        .astype(float)
+    )
+
+
+def _mean_js(generated: np.ndarray, oracle: np.ndarray) -> np.ndarray:
+    return metrics.js_counts(generated, oracle).mean(axis=(1, 2))

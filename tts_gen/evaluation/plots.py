@@ -1,0 +1,226 @@
+"""Figures of the report: arrays in, PNG bytes out. Colours are one a family everywhere (Okabe and Ito's, for all
+eyes)."""
+
+import functools
+import io
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from tts_gen.evaluation.headline import LABELS
+from tts_gen.evaluation.metrics import bin_of
+
+COLOURS = {
+    "l1": "#0072B2",
+    "l2": "#0072B2",
+    "gaussian": "#56B4E9",
+    "flow": "#D55E00",
+    "diffusion": "#009E73",
+    "flow_matching": "#CC79A7",
+    "control:l2+noise": "#A6761D",
+    "control:l2_rescaled": "#7570B3",
+    "control:shuffled": "#66A61E",
+    "floor": "#777777",
+}
+ORACLE = "#333333"
+STYLE = {
+    "font.size": 9.5,
+    "font.family": "DejaVu Sans",
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#999999",
+    "axes.linewidth": 0.8,
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "axes.labelcolor": "#333333",
+    "legend.frameon": False,
+    "axes.grid": True,
+    "grid.color": "#eeeeee",
+    "axes.axisbelow": True,
+}
+WIDTH = 10.0
+"""inches"""
+DPI = 120
+
+
+def _styled(plot: Callable[..., bytes]) -> Callable[..., bytes]:
+    @functools.wraps(plot)
+    def styled(*args, **kwargs) -> bytes:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        with matplotlib.rc_context(STYLE):
+            return plot(*args, **kwargs)
+
+    return styled
+
+
+def _figure(rows: int, columns: int, height: float, **options):
+    """Figure of WIDTH inches by rows * height, and its axes [rows, columns]."""
+    from matplotlib import pyplot
+
+    return pyplot.subplots(
+        rows, columns, figsize=(WIDTH, rows * height), squeeze=False, layout="constrained", **options
+    )
+
+
+def _png(figure) -> bytes:
+    """PNG with a palette of 256 colours, a third of the size, and the figure closed."""
+    from matplotlib import pyplot
+    from PIL import Image
+
+    raw, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(raw, dpi=DPI)
+    pyplot.close(figure)
+    Image.open(raw).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    return small.getvalue()
+
+
+def _colour(family: str) -> str:
+    return COLOURS.get(family, "#888888")
+
+
+@_styled
+def histograms(
+    oracle: np.ndarray, generated: Mapping[str, Mapping[float | None, np.ndarray]], edges: np.ndarray, unit: str
+) -> bytes:
+    """Small multiples, a row for each family and a column for each temperature, over the oracle [n] in grey.
+
+    generated: family -> temperature (None: has none) -> values of any shape; edges from metrics.edges_for, whose
+    overflow bins are not drawn."""
+    temperatures = sorted({t for of in generated.values() for t in of if t is not None}) or [None]
+    figure, axes = _figure(len(generated), len(temperatures), 1.6, sharex=True, sharey=True)
+    inner = edges[1:-1]
+
+    def density(x: np.ndarray) -> np.ndarray:
+        x = np.ravel(x)
+        return np.bincount(bin_of(x, edges), minlength=len(edges) - 1)[1:-1] / (len(x) * np.diff(inner))
+
+    titled = next((family for family, of in generated.items() if None not in of), None)
+    for line, (family, of) in zip(axes, generated.items(), strict=True):
+        line[0].set_ylabel(LABELS.get(family, family))
+        for axis, temperature in zip(line, [None, *temperatures[1:]] if None in of else temperatures, strict=True):
+            values = of.get(temperature)
+            if values is None:
+                axis.set_axis_off()
+                continue
+            axis.stairs(density(oracle), inner, fill=True, color="#d4d4d4")
+            axis.stairs(density(values), inner, color=_colour(family), linewidth=1.4)
+            if family == titled:
+                axis.set_title(f"τ = {temperature:g}")
+            axis.set_yticks([])
+    figure.supxlabel(unit, fontsize=9.5, color="#333333")
+    return _png(figure)
+
+
+@_styled
+def temperature_curves(
+    rows: Sequence[dict], columns: Mapping[str, tuple[str, str]], split: str = "test", target: Mapping[str, float] = {}
+) -> bytes:
+    """A panel for each column, title -> (feature, metric), against temperature, with its 95 % interval; horizontal
+    lines are what has no temperature (regression, controls, floor). `target` marks the ideal of a metric (std_ratio:
+    1)."""
+    figure, axes = _figure(1, len(columns), 3.2)
+    for axis, (title, (feature, metric)) in zip(axes[0], columns.items(), strict=True):
+        found = [
+            r
+            for r in rows
+            if (r["feature"], r["metric"], r["split"], r["scope"]) == (feature, metric, split, "overall")
+            and r["value"] is not None
+        ]
+        families = sorted({r["family"] for r in found}, key=lambda f: list(LABELS).index(f) if f in LABELS else 99)
+        for family in families:
+            points = sorted((r for r in found if r["family"] == family), key=lambda r: r["temperature"] or 0)
+            colour, label = _colour(family), LABELS.get(family, family)
+            if points[0]["temperature"] is None:
+                dash = ":" if family.startswith("control:") else "--"
+                axis.axhline(points[0]["value"], color=colour, linestyle=dash, linewidth=1.6, label=label)
+                continue
+            x = [r["temperature"] for r in points]
+            axis.plot(x, [r["value"] for r in points], "o-", color=colour, markersize=3.5, linewidth=1.6, label=label)
+            bounded = [r for r in points if r["low"] is not None]
+            axis.fill_between(
+                [r["temperature"] for r in bounded],
+                [r["low"] for r in bounded],
+                [r["high"] for r in bounded],
+                color=colour,
+                alpha=0.15,
+                linewidth=0,
+            )
+        if metric in target:
+            axis.axhline(target[metric], color=ORACLE, linewidth=0.8)
+        axis.set_title(title)
+        axis.set_xlabel("temperature τ")
+    handles = {label: h for axis in axes[0] for h, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    if handles:
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 4))
+    return _png(figure)
+
+
+@_styled
+def f0_curves(oracle: np.ndarray, generated: Mapping[str, np.ndarray], durations: np.ndarray) -> bytes:
+    """One utterance: a panel for each family with its samples [K, N] or [N] over the oracle [N], Hz, NaN where
+    unvoiced.
+
+    durations [N] seconds give the oracle's time axis."""
+    ends = np.cumsum(durations)
+    middle = ends - np.asarray(durations) / 2
+    figure, axes = _figure(1, len(generated), 2.5, sharey=True)
+    voiced = np.isfinite(oracle)
+    for axis, (family, samples) in zip(axes[0], generated.items(), strict=True):
+        for i, sample in enumerate(np.atleast_2d(samples)):
+            axis.plot(
+                middle[voiced],
+                sample[voiced],
+                color=_colour(family),
+                linewidth=1,
+                alpha=0.65,
+                label="" if i else "samples",
+            )
+        axis.plot(middle[voiced], oracle[voiced], ".-", color=ORACLE, linewidth=1.8, markersize=5, label="oracle")
+        axis.legend(fontsize=8)
+        axis.set_title(LABELS.get(family, family))
+        axis.set_xlim(0, ends[-1])
+        axis.set_xlabel("s")
+    axes[0, 0].set_ylabel("f0, Hz")
+    return _png(figure)
+
+
+@_styled
+def mels(panels: Mapping[str, np.ndarray], frame_seconds: float) -> bytes:
+    """Log-mels [T, M] below one another on one colour scale, that of the first (the oracle)."""
+    figure, axes = _figure(len(panels), 1, 1.35, sharex=True)
+    first = next(iter(panels.values()))
+    low, high = np.percentile(first, (1, 99.8))
+    for axis, (title, mel) in zip(axes[:, 0], panels.items(), strict=True):
+        axis.imshow(
+            mel.T,
+            origin="lower",
+            aspect="auto",
+            cmap="magma",
+            vmin=low,
+            vmax=high,
+            interpolation="nearest",
+            extent=(0, len(mel) * frame_seconds, 0, mel.shape[1]),
+        )
+        axis.grid(False)
+        axis.set_title(LABELS.get(title, title))
+        axis.set_ylabel("mel bin")
+    axes[-1, 0].set_xlabel("s")
+    return _png(figure)
+
+
+@_styled
+def training_curves(curves: Mapping[str, Mapping[str, tuple[Sequence, Sequence]]]) -> bytes:
+    """A panel for each title; its curves are family -> (steps, losses)."""
+    figure, axes = _figure(1, len(curves), 2.9)
+    for axis, (title, of) in zip(axes[0], curves.items(), strict=True):
+        for family, (steps, losses) in of.items():
+            axis.plot(steps, losses, color=_colour(family), linewidth=1.5, label=LABELS.get(family, family))
+        axis.set_title(title)
+        axis.set_xlabel("step")
+        axis.legend()
+    axes[0, 0].set_ylabel("loss")
+    return _png(figure)

@@ -1,0 +1,145 @@
+"""The metrics of one pool of values with intervals; metrics.py defines them, here they are functions of group sums."""
+
+import numpy as np
+
+from tts_gen.evaluation import metrics
+from tts_gen.evaluation.bootstrap import Estimate, draws, group_histograms, group_sums, halves, interval, over_halves
+
+SPLITS = 40
+"""Random halves averaged for the floor."""
+GRID = 512
+"""Cells on which the interval of Wasserstein-1 is computed; its value is exact."""
+
+
+class Pool:
+    """Generated values of one feature against the oracle's; the method named after a metric estimates it.
+
+    generated [K, n], or [n] for one deterministic prediction; oracle [n]; utterance [n] ids; group [n] what is
+    resampled together. Raises ValueError when there are no positions."""
+
+    def __init__(
+        self,
+        feature: str,
+        generated: np.ndarray,
+        oracle: np.ndarray,
+        utterance: np.ndarray,
+        group: np.ndarray,
+        n_boot: int = 200,
+        seed: int = 0,
+    ):
+        self.feature, self.generated, self.oracle, self.utterance = feature, generated, oracle, utterance
+        self.x, self.y = np.atleast_2d(generated).T.astype(float), oracle[:, None].astype(float)  # [n, K], [n, 1]
+        if not self.y.size or len(self.x) != len(self.y):
+            raise ValueError(
+                f"generated {np.shape(generated)} and oracle {np.shape(oracle)}: expected [K, n] and [n], n >= 1"
+            )
+        names, self.group = np.unique(group, return_inverse=True)
+        self.n_groups, self.seed = len(names), seed
+        self.weights = draws(self.n_groups, n_boot, seed)
+
+    def std(self, scale: np.ndarray | float = 1.0) -> Estimate:
+        return self._mean_over_samples(metrics.std_of, *self._moments((self.x.T * scale).T))
+
+    def std_ratio(self) -> Estimate:
+        count, *x = self._moments(self.x)
+        _, *y = self._moments(self.y)
+        return self._mean_over_samples(
+            lambda c, x, xx, y, yy: metrics.ratio(metrics.std_of(c, x, xx), metrics.std_of(c, y, yy)), count, *x, *y
+        )
+
+    def correlation(self) -> Estimate:
+        def pearson(c, x, xx, y, yy, xy):
+            return metrics.ratio(xy / c - x * y / c**2, metrics.std_of(c, x, xx) * metrics.std_of(c, y, yy))
+
+        count, *x = self._moments(self.x)
+        _, *y = self._moments(self.y)
+        return self._mean_over_samples(pearson, count, *x, *y, self._sums(self.x * self.y))
+
+    def rmse(self, scale: np.ndarray | float = 1.0) -> Estimate:
+        error = ((self.x - self.y).T * scale).T
+        return self._mean_over_samples(
+            lambda c, e: np.sqrt(e / c), self._sums(np.ones_like(self.y)), self._sums(error**2)
+        )
+
+    def mae(self, scale: np.ndarray | float = 1.0) -> Estimate:
+        return self._mean(np.abs(self.x - self.y).mean(axis=1) * scale)
+
+    def crps(self) -> Estimate:
+        return self._mean(metrics.crps_terms(self.generated, self.oracle))
+
+    def diversity(self) -> Estimate:
+        return self._mean(metrics.sample_spread(self.generated))
+
+    def best_of_k(self) -> Estimate:
+        errors, first = metrics.best_errors(self.generated, self.oracle, self.utterance)
+        return self._mean(errors, self.group[first])
+
+    def js(self) -> Estimate:
+        return interval(_js, self._histograms(), self.weights, divergence=True)
+
+    def js_half(self) -> Estimate:
+        return self._over_halves(_js, *self._histograms())
+
+    def wasserstein(self) -> Estimate:
+        p, q, width = self._grid()
+        found = interval(lambda p, q: _area(p, q) * width, (p, q), self.weights, divergence=True)
+        exact = metrics.wasserstein(self.generated, self.oracle)
+        return Estimate(exact, *(max(x + exact - found.value, 0) for x in (found.low, found.high)))
+
+    def floor(self, metric: str) -> Estimate:
+        """std_ratio, js or wasserstein of one random half of the oracle's groups against the other half: mean over
+        halves, and the range of single halves."""
+        if metric == "js":
+            q = self._histograms()[1]
+            return self._over_halves(_js, q, q)
+        if metric == "wasserstein":
+            _, q, width = self._grid()
+            return self._over_halves(lambda p, q: _area(p, q) * width, q, q)
+        moments = np.concatenate(self._moments(self.y), axis=1)
+        return self._over_halves(
+            lambda a, b: metrics.ratio(metrics.std_of(*a.T), metrics.std_of(*b.T)), moments, moments
+        )
+
+    def _mean(self, terms: np.ndarray, group: np.ndarray | None = None) -> Estimate:
+        """Of terms over positions, or over what `group` gives the groups of."""
+        group = self.group if group is None else group
+        sums = [group_sums(t, group, self.n_groups) for t in (terms, np.ones(len(terms)))]
+        return interval(metrics.ratio, sums, self.weights)
+
+    def _mean_over_samples(self, statistic, *sums: np.ndarray) -> Estimate:
+        return interval(lambda *a: statistic(*a).mean(axis=-1), sums, self.weights)
+
+    def _over_halves(self, statistic, p: np.ndarray, q: np.ndarray) -> Estimate:
+        return over_halves(statistic, p, q, halves(self.n_groups, SPLITS, self.seed))
+
+    def _sums(self, terms: np.ndarray) -> np.ndarray:
+        return group_sums(terms, self.group, self.n_groups)
+
+    def _moments(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Count [G, 1] and sums of x and x^2 [G, K]."""
+        return self._sums(np.ones_like(self.y)), self._sums(x), self._sums(x**2)
+
+    def _histograms(self) -> tuple[np.ndarray, np.ndarray]:
+        """Generated [G, K, bins] and oracle [G, 1, bins] on the shared edges."""
+        edges = metrics.edges_for(self.feature, self.oracle)
+        return tuple(
+            group_histograms(metrics.bin_of(v, edges), len(edges) - 1, self.group, self.n_groups)
+            for v in (self.x, self.y)
+        )
+
+    def _grid(self) -> tuple[np.ndarray, np.ndarray, float]:
+        """Generated [G, K, GRID] and oracle [G, 1, GRID] over the range of both, and the width of a cell."""
+        low, high = min(self.x.min(), self.y.min()), max(self.x.max(), self.y.max())
+        width = max(high - low, 1e-12) / (GRID - 1)
+        cells = (np.rint((v - low) / width).astype(int) for v in (self.x, self.y))
+        return *(group_histograms(c, GRID, self.group, self.n_groups) for c in cells), width
+
+
+def _js(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    return metrics.js_counts(p, q).mean(axis=-1)
+
+
+def _area(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Area between the distribution functions of histograms p [R, K, cells], q [R, 1, cells], in cells, mean over K."""
+    p, q = (h.cumsum(axis=-1) / h.sum(axis=-1, keepdims=True) for h in (p, q))
+    return np.abs(p - q).sum(axis=-1).mean(axis=-1)

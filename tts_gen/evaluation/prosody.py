@@ -1,0 +1,160 @@
+"""Rows for prosody: every metric of every feature, overall and by speaker and phoneme class, with intervals over
+groups."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from tts_gen.evaluation import metrics
+from tts_gen.evaluation.pool import Pool
+from tts_gen.evaluation.rows import make_row
+
+FEATURES = ("log_f0", "duration", "d_log_f0", "d_duration")
+OVERALL = "std std_ratio js js_half wasserstein rmse mae correlation best_of_k diversity crps".split()
+SCOPED = ("std", "std_ratio", "js", "rmse", "best_of_k")
+"""Metrics that are also reported by speaker and phoneme class, for log_f0 and duration."""
+READABLE = {"log_f0": "cents", "duration": "ms"}
+"""Units in which std, rmse and mae are given too."""
+LEAST_POSITIONS, LEAST_GROUPS = 200, 5
+"""Data that a speaker or class needs to be reported."""
+
+
+@dataclass(frozen=True)
+class Prosody:
+    """A flat set of phonemes, n positions, each utterance contiguous and in order of time.
+
+    Generated sets carry K samples in log_f0 and duration; one deterministic prediction is [n]. Voicing, pauses and
+    labels are the oracle's in every set. Raises ValueError when lengths differ."""
+
+    log_f0: np.ndarray
+    """[K, n] or [n], per-speaker-normalised; the oracle's is NaN where unvoiced"""
+    duration: np.ndarray
+    """[K, n] or [n], whole frames"""
+    voiced: np.ndarray
+    """[n] bool"""
+    pause: np.ndarray
+    """[n] bool"""
+    utterance: np.ndarray
+    """[n] integer ids"""
+    group: np.ndarray
+    """[n] what is resampled together, integers or strings"""
+    speaker: np.ndarray
+    """[n] strings"""
+    phone_class: np.ndarray
+    """[n] strings, "pause" for pauses"""
+    log_f0_std: np.ndarray
+    """[n] standard deviation of natural log-f0 of the position's speaker: what one normalised unit is"""
+    frame_seconds: float
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if name != "frame_seconds" and np.shape(value)[-1:] != self.voiced.shape:
+                raise ValueError(f"Prosody.{name} has shape {np.shape(value)}, voiced {self.voiced.shape}")
+
+
+def prosody_rows(generated: Prosody, oracle: Prosody, identity: dict, n_boot: int = 200, seed: int = 0) -> list[dict]:
+    """Rows of one family at one temperature, overall first; intervals are 95 % bootstrap over groups.
+
+    A feature with no positions, or with a generated value that is not finite, gives null rows that say why."""
+    rows = []
+    for scope, keep in _scopes(oracle):
+        features = FEATURES if scope == "overall" else FEATURES[:2]
+        for feature in features:
+            valid = _valid(oracle, feature, keep)
+            if scope != "overall" and not _enough(oracle, valid):
+                continue
+            rows += _feature_rows(generated, oracle, feature, valid, scope, identity, n_boot, seed)
+    return rows
+
+
+def floor_rows(oracle: Prosody, identity: dict, seed: int = 0) -> list[dict]:
+    """Rows of family "floor": a random half of the oracle's groups against the other half.
+
+    The value is the mean over random halves; low and high hold 95 % of single halves, which is what chance alone gives.
+    `js_half` of a family is like for like with it; `js` of the floor is the same figure."""
+    rows = []
+    for feature in FEATURES:
+        values, at = _values(oracle, oracle, feature, _valid(oracle, feature, np.ones(len(oracle.voiced), bool)))
+        for metric in ("std_ratio", "js", "js_half", "wasserstein"):
+            row = {"feature": feature, "metric": metric, "n": len(at)}
+            if len(np.unique(oracle.group[at])) < 2:
+                why = "fewer than two groups: the oracle cannot be halved"
+                rows.append(make_row(_floor(identity), value=None, why=why, **row))
+                continue
+            pool = Pool(feature, values[0], values[1], oracle.utterance[at], oracle.group[at], n_boot=1, seed=seed)
+            rows.append(make_row(_floor(identity), **pool.floor(metric.removesuffix("_half"))._asdict(), **row))
+    return rows
+
+
+def _floor(identity: dict) -> dict:
+    return identity | {"family": "floor", "temperature": None}
+
+
+def _scopes(oracle: Prosody) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and masks [n]; speakers only where there are several."""
+    yield "overall", np.ones(len(oracle.voiced), bool)
+    for name, labels in (("speaker", oracle.speaker), ("class", oracle.phone_class)):
+        values = np.unique(labels)
+        for value in values if len(values) > 1 else ():
+            yield f"{name}:{value}", labels == value
+
+
+def _valid(oracle: Prosody, feature: str, keep: np.ndarray) -> np.ndarray:
+    """The pool within `keep`, [n] bool. Pauses enter only where `keep` holds nothing else: they are reported apart."""
+    pool = keep & (oracle.pause if oracle.pause[keep].all() else ~oracle.pause)
+    return pool & oracle.voiced & np.isfinite(oracle.log_f0) if feature.endswith("log_f0") else pool
+
+
+def _enough(oracle: Prosody, valid: np.ndarray) -> bool:
+    return valid.sum() >= LEAST_POSITIONS and len(np.unique(oracle.group[valid])) >= LEAST_GROUPS
+
+
+def _values(
+    generated: Prosody, oracle: Prosody, feature: str, valid: np.ndarray
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Generated and oracle values of the pool, and the positions [m] that carry their labels."""
+    name = feature.removeprefix("d_")
+    both = [np.asarray(getattr(p, name), float) for p in (generated, oracle)]
+    if feature == name:
+        return [v[..., valid] for v in both], np.flatnonzero(valid)
+    left, _ = metrics.pairs(oracle.utterance, valid)
+    return [metrics.differences(v, oracle.utterance, valid) for v in both], left
+
+
+def _feature_rows(generated, oracle, feature, valid, scope, identity, n_boot, seed) -> list[dict]:
+    (x, y), at = _values(generated, oracle, feature, valid)
+    names = OVERALL if scope == "overall" else SCOPED
+    units = [f"{m}_{READABLE[feature]}" for m in ("std", "rmse", "mae")] if feature in READABLE else []
+    if problem := _problem(x, y, feature):
+        return [make_row(identity, feature, m, None, n=len(at), scope=scope, why=problem) for m in [*names, *units]]
+    pool = Pool(feature, x, y, oracle.utterance[at], oracle.group[at], n_boot, seed)
+    cents = np.asarray(oracle.log_f0_std)[at] * 1200 / np.log(2)  # the 1200 cents of an octave are ln 2
+    scale = cents if feature == "log_f0" else oracle.frame_seconds * 1000
+    rows = []
+    for metric in names:
+        n = len(np.unique(pool.utterance)) if metric == "best_of_k" else len(at)
+        why = _why_undefined(metric, x, y, pool.n_groups)
+        rows.append(make_row(identity, feature, metric, **getattr(pool, metric)()._asdict(), n=n, scope=scope, why=why))
+    for metric in units:
+        estimate = getattr(pool, metric.split("_")[0])(scale)
+        rows.append(make_row(identity, feature, metric, **estimate._asdict(), n=len(at), scope=scope))
+    return rows
+
+
+def _problem(x: np.ndarray, y: np.ndarray, feature: str) -> str | None:
+    """Why nothing can be computed, or None."""
+    if not y.size:
+        return "no voiced phonemes in the pool" if feature.endswith("log_f0") else "no phonemes in the pool"
+    if bad := np.count_nonzero(~np.isfinite(x)):
+        return f"{bad} of {x.size} generated values are not finite"
+    return None
+
+
+def _why_undefined(metric: str, x: np.ndarray, y: np.ndarray, n_groups: int) -> str:
+    """Said where the metric's value turns out not to be a number."""
+    if metric in ("diversity", "crps"):
+        return "one random sample: two or more are needed"
+    if metric == "js_half":
+        return f"{n_groups} group: two or more are needed to make halves"
+    return "the oracle is constant" if np.ptp(y) == 0 else "the generated values are constant"

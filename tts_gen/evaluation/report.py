@@ -1,0 +1,81 @@
+"""The report: one HTML file that holds its pictures and audio and needs no network."""
+
+import base64
+import html
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jinja2
+import numpy as np
+
+HOW_TO_READ = """
+<strong>How to read it.</strong> Regression predicts a mean, so theory has it under-dispersed: std ratio below 1,
+histogram too narrow, flat speech. Flow and diffusion draw samples, whose spread and histogram (std ratio, JS
+divergence) should come near the oracle's at temperatures near 1. But these two do not see order: the control <em>L2 +
+noise</em>, the L2 prediction with independent noise of the residual's size, looks good on both and is no model of
+speech. A family that has learnt more than noise beats that control on best of K, on JS of the differences between
+neighbours (JS of Δ) or on bits per dimension. RMSE alone favours the mean. JS divergence of few values is biased
+upwards: compare <em>JS halves</em>, half of the generated against the other half of the oracle, with the floor, half of
+the oracle against its other half. Small print: 95 % bootstrap intervals over groups of utterances (floor and JS halves:
+the range of single random halves).
+"""
+HOW_TO_READ_MELS = """
+Std ratio is taken in every mel bin; Δ time and Δ frequency are the std ratios of differences from frame to frame and
+from bin to bin: below 1 is smear, far above 1 grain. At small numbers of solver steps diffusion mels stay grainy; more
+steps take longer and mend it.
+"""
+
+
+@dataclass
+class Section:
+    title: str
+    text: str = ""
+    """HTML; escape what is not yours with html.escape"""
+    images: list[tuple[str, bytes]] = field(default_factory=list)
+    """(caption, PNG)"""
+    tables: list[tuple[str, Sequence[str], Sequence[Sequence[str]]]] = field(default_factory=list)
+    """(caption, header, rows of cells); a cell's second line is shown small"""
+    audio: list[tuple[str, str | Path | tuple[np.ndarray, int]]] = field(default_factory=list)
+    """(caption, file or (wave [n] in -1..1, Hz))"""
+    collapsed: bool = False
+    """shown folded up: long tables"""
+
+
+def write_report(path: str | Path, title: str, lead: str, banner: str | None, sections: Sequence[Section]) -> None:
+    """Writes the page, atomically. lead: HTML below the title; banner: a warning that must not be overlooked, plain
+    text."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tts_gen.evaluation", ""), autoescape=True, trim_blocks=True
+    )
+    environment.globals.update(image=_image, sound=_sound, size=_size)
+    page = environment.get_template("report.html.j2").render(title=title, lead=lead, banner=banner, sections=sections)
+    partial = Path(f"{path}.partial")
+    partial.write_text(page, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def commands(lines: Sequence[str]) -> str:
+    """The commands that made the report, as HTML for a section's text."""
+    return f"<pre>{html.escape(chr(10).join(lines))}</pre>"
+
+
+def _image(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _size(png: bytes) -> tuple[int, int]:
+    """Width and height from the PNG header, so that the page does not jump while it loads."""
+    return int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
+
+
+def _sound(audio: str | Path | tuple[np.ndarray, int]) -> str:
+    """FLAC: half of wav, plays in all current browsers, and adds no artefact of its own to what is compared."""
+    import soundfile
+
+    wave, rate = soundfile.read(audio, dtype="float32") if isinstance(audio, str | Path) else audio
+    flac = io.BytesIO()
+    soundfile.write(flac, np.clip(wave, -1, 1), rate, format="FLAC", subtype="PCM_16")
+    return "data:audio/flac;base64," + base64.b64encode(flac.getvalue()).decode()

@@ -1,0 +1,55 @@
+"""JSON files that are either whole or absent."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tts_gen.config import UserError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces `path` at once, so that nobody ever sees half a file; leaves it alone where it holds `text` already."""
+    if path.is_file() and path.read_bytes() == text.encode():
+        return
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_json_lines(path: Path, rows: Iterable[dict]) -> None:
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+
+
+def read_json(path: Path) -> Any:
+    """Raises UserError when the file is missing or not JSON."""
+    try:
+        return json.loads(_text(path))
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error}); delete it and prepare again") from error
+
+
+def read_json_lines(path: Path) -> list[dict]:
+    """Raises UserError when the file is missing, or names the line that is not JSON."""
+    rows = []
+    for number, line in enumerate(_text(path).splitlines(), 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise UserError(f"{path}, line {number}: not valid JSON ({error}); delete it and prepare again") from error
+    return rows
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error

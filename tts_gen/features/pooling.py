@@ -1,0 +1,31 @@
+"""From a contour over frames to one value a phoneme, and values for the phonemes that have none."""
+
+import numpy as np
+
+MIN_VOICED_SHARE = 0.3
+MIN_VOICED_FRAMES = 2
+"""A phoneme is voiced when at least this share, and this many, of its frames are: single frames are often f0 errors."""
+
+
+def pool_log_f0(f0: np.ndarray, duration: np.ndarray, is_pause: np.ndarray) -> np.ndarray:
+    """Mean of log f0 over each phoneme's voiced frames.
+
+    f0[T] Hz, 0 where unvoiced; duration[N] frames with sum T; is_pause[N] -> [N] float32 natural log of Hz, NaN where
+    unvoiced (pauses always).
+    """
+    starts = np.cumsum(duration) - duration
+    count = np.add.reduceat((f0 > 0).astype(int), starts)
+    total = np.add.reduceat(np.log(np.where(f0 > 0, f0, 1.0)), starts)
+    voiced = (count >= MIN_VOICED_FRAMES) & (count >= MIN_VOICED_SHARE * duration) & ~is_pause
+    return np.where(voiced, total / np.maximum(count, 1), np.nan).astype(np.float32)
+
+
+def interpolate_unvoiced(log_f0: np.ndarray, voiced: np.ndarray) -> np.ndarray:
+    """log_f0[N] with unvoiced values replaced: linear by position between voiced neighbours, the nearest at the ends.
+
+    Values are in normalised units: 0, the speaker's mean, where no phoneme is voiced. voiced[N] bool -> [N].
+    """
+    if not voiced.any():
+        return np.zeros_like(log_f0)
+    position = np.arange(len(log_f0))
+    return np.interp(position, position[voiced], log_f0[voiced]).astype(log_f0.dtype)

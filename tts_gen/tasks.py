@@ -1,0 +1,138 @@
+"""The two tasks: prosody (phonemes -> log-f0 and duration) and acoustic (phonemes and prosody -> mel).
+
+A task knows nothing of the decoder family. It owns the encoder, the targets, the masks and the masked mean. Batches are dicts of
+arrays as `batches` makes them; `length` [B] counts phonemes.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from tts_gen import config
+from tts_gen.encoder import Encoder, repeat_to_frames
+from tts_gen.features.inventory import Inventory
+from tts_gen.features.stats import Stats
+from tts_gen.layers import length_mask
+
+MEL_NOISE = 0.05
+"""standard deviation, normalised units: the clip of the logarithm makes exact ties, which would leave likelihoods unbounded"""
+
+
+def mean_loss(task: nn.Module, variables, batch, rng, train: bool) -> jax.Array:
+    """The masked mean over all valid positions of the batch: the one place where losses are averaged."""
+    loss, mask = task.apply(variables, batch, rng, train, method="loss")
+    return jnp.sum(loss * mask) / jnp.maximum(jnp.sum(mask), 1)
+
+
+class Task(nn.Module):
+    """What both tasks share. `multiple`: valid lengths are cropped (loss, log_prob) or padded (sample) to multiples of it."""
+
+    config: config.Config
+    inventory: Inventory
+    stats: Stats
+
+    channels = multiple = None
+
+    def setup(self):
+        sizes = (len(self.inventory.phonemes), len(self.inventory.speakers), len(self.inventory.styles))
+        self.encoder = Encoder(self.config.encoder, *sizes)
+        self.decoder = self.config.decoder.build(self.channels)
+
+    def _encode(self, batch, rng):
+        return self.encoder(batch, length_mask(batch["length"], batch["phoneme"].shape[1]), rng)
+
+    def loss(self, batch, rng, train):
+        """[B, L] loss per position, mean over channels, and the mask [B, L] that says which count."""
+        target_key, encoder_key, decoder_key = jax.random.split(rng, 3)
+        cond, length = self.condition(batch, encoder_key if train else None)
+        mask = length_mask(length // self.multiple * self.multiple, cond.shape[1])
+        return self.decoder.loss(self.target(batch, target_key), cond, mask, decoder_key, train), mask
+
+    def sample(self, batch, rng, temperature):
+        """[B, L, C] in normalised units; positions after the valid length are meaningless."""
+        cond, length = self.condition(batch, None)
+        last = jnp.minimum(jnp.arange(cond.shape[1])[None], length[:, None] - 1)
+        cond = jnp.take_along_axis(cond, last[..., None], 1)
+        mask = length_mask(-(-length // self.multiple) * self.multiple, cond.shape[1])
+        return self.decoder.sample(cond, mask, rng, temperature)
+
+    def log_prob(self, batch, rng):
+        """Nats of the original features [B], its standard error [B], and the number of dimensions [B] it covers."""
+        target_key, decoder_key = jax.random.split(rng)
+        cond, length = self.condition(batch, None)
+        mask = length_mask(length // self.multiple * self.multiple, cond.shape[1])
+        value, error = self.decoder.log_prob(self.target(batch, target_key), cond, mask, decoder_key)
+        change, dimensions = self.change_of_variables(batch, mask)
+        return value + change, error, dimensions
+
+
+class Prosody(Task):
+    """y = [log-f0, log-duration] per phoneme, normalised. Batch: log_f0, voiced, duration [B, N]; log_f0_std [B]."""
+
+    channels, multiple = 2, 2
+
+    def condition(self, batch, rng):
+        return self._encode(batch, rng), batch["length"]
+
+    def target(self, batch, rng):
+        """Unvoiced phonemes have no f0: a fresh N(0, 1) draw stands in. Durations d become log(d + U(0, 1))."""
+        f0_key, duration_key = jax.random.split(rng)
+        log_f0 = jnp.where(batch["voiced"], batch["log_f0"], jax.random.normal(f0_key, batch["log_f0"].shape))
+        frames = jnp.maximum(batch["duration"], 1) + jax.random.uniform(duration_key, batch["duration"].shape)
+        log_duration = (jnp.log(frames) - self.stats.log_duration_mean) / self.stats.log_duration_std
+        return jnp.stack([log_f0, log_duration], -1)
+
+    def change_of_variables(self, batch, mask):
+        """From normalised log-f0 and log-duration to log-f0 and frames; the known entropy of the stand-ins is taken out."""
+        voiced = mask * batch["voiced"]
+        entropy = 0.5 * jnp.log(2 * jnp.pi * jnp.e)
+        # E[log(d + U)] of the dequantisation: (d + 1) log(d + 1) - d log d - 1
+        d = jnp.maximum(batch["duration"], 1).astype(jnp.float32)
+        log_frames = (d + 1) * jnp.log(d + 1) - d * jnp.log(d) - 1
+        change = -jnp.sum(voiced, 1) * jnp.log(batch["log_f0_std"]) + entropy * jnp.sum(mask - voiced, 1)
+        change -= jnp.sum(mask * (log_frames + jnp.log(self.stats.log_duration_std)), 1)
+        return change, jnp.sum(mask + voiced, 1)
+
+    def frames(self, log_duration):
+        """Normalised log-duration -> frames + U(0, 1), what `durations.round_durations` takes."""
+        return jnp.exp(log_duration * self.stats.log_duration_std + self.stats.log_duration_mean)
+
+
+class Acoustic(Task):
+    """y = normalised log-mel. Batch: mel [B, T, M], frames [B], frame_phoneme and frame_position [B, T], and the prosody [B, N]."""
+
+    multiple = 4
+
+    @property
+    def channels(self):
+        return len(self.stats.mel_mean)
+
+    def setup(self):
+        super().setup()
+        self.prosody = nn.Dense(self.config.encoder.width)
+        self.position = nn.Dense(self.config.encoder.width)
+
+    def condition(self, batch, rng):
+        """Encoder output and prosody, repeated to frames, with the position in the phoneme: [B, T, D], valid frames [B]."""
+        duration = jnp.maximum(batch["duration"], 1).astype(jnp.float32)
+        prosody = jnp.stack([batch["log_f0"], batch["voiced"].astype(jnp.float32), jnp.log(duration)], -1)
+        h = repeat_to_frames(self._encode(batch, rng) + self.prosody(prosody), batch["frame_phoneme"])
+        k = batch["frame_position"].astype(jnp.float32)
+        d = jnp.take_along_axis(duration, batch["frame_phoneme"], 1)
+        position = jnp.stack([(k + 0.5) / d, jnp.log1p(k), jnp.log1p(jnp.maximum(d - 1 - k, 0))], -1)
+        return h + self.position(position), batch["frames"]
+
+    def target(self, batch, rng):
+        return batch["mel"] + MEL_NOISE * jax.random.normal(rng, batch["mel"].shape)
+
+    def change_of_variables(self, batch, mask):
+        frames = jnp.sum(mask, 1)
+        return -frames * float(sum(map(jnp.log, self.stats.mel_std))), frames * self.channels
+
+
+TASKS = {"prosody": Prosody, "acoustic": Acoustic}
+
+
+def build(config: config.Config, inventory: Inventory, stats: Stats) -> Task:
+    """The task that a config names."""
+    return TASKS[config.task](config, inventory, stats)

@@ -1,0 +1,232 @@
+"""The training loop. It sees a loss function, batches and a mesh; nothing of speech.
+
+Everything random derives from (seed, purpose, step), a batch is a function of its step, and the state holds all else: so
+20 steps equal 10, a stop, and 10 more, bit for bit.
+"""
+
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+
+from tts_gen import config, parallel
+from tts_gen.checkpoint import Checkpoints
+from tts_gen.config import UserError
+from tts_gen.writer import Writer
+
+log = logging.getLogger(__name__)
+
+INIT, STEP, VALIDATION = range(3)
+"""purposes of random keys"""
+
+
+class Stopped(Exception):
+    """A signal asked for an end; the state is saved and the same command goes on from it."""
+
+
+class State(NamedTuple):
+    """All that a step changes."""
+
+    step: jax.Array
+    params: Any
+    ema: Any
+    """running mean of params: what is evaluated"""
+    optimizer: optax.OptState
+    skipped: jax.Array
+    """steps in a row whose loss or gradient was not finite"""
+
+
+def key(seed: int, purpose: int, step: int | jax.Array = 0) -> jax.Array:
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), purpose), step)
+
+
+def make_optimizer(c: config.Train) -> optax.GradientTransformation:
+    """AdamW with clipping, a linear warm-up and a cosine decay over `decay_steps`, whatever the number of steps run."""
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, c.learning_rate, c.warmup, max(c.decay_steps, c.warmup + 1), c.learning_rate / 20
+    )
+    adamw = optax.adamw(schedule, b2=0.98, weight_decay=c.weight_decay)
+    return optax.chain(optax.clip_by_global_norm(c.clip), adamw)
+
+
+def make_step(loss_fn: Callable, c: config.Train) -> Callable:
+    """`step(state, batch) -> (state, metrics)`. `loss_fn(params, batch, rng, train) -> scalar`."""
+    optimizer = make_optimizer(c)
+
+    def step(state: State, batch):
+        rng = key(c.seed, STEP, state.step)
+        loss, gradient = jax.value_and_grad(loss_fn)(state.params, batch, rng, True)
+        # Flat vectors from here on: compiling clipping, Adam and EMA leaf by leaf takes XLA longer than the model.
+        params, unravel = ravel_pytree(state.params)
+        gradient, ema = ravel_pytree(gradient)[0], ravel_pytree(state.ema)[0]
+        norm = optax.global_norm(gradient)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer, params)
+        new_params = params + updates
+        decay = jnp.minimum(c.ema, (1.0 + state.step) / (10.0 + state.step))
+        new_ema = decay * ema + (1 - decay) * new_params
+        keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)  # noqa: E731
+        state = State(
+            state.step + 1,
+            unravel(keep(new_params, params)),
+            unravel(keep(new_ema, ema)),
+            keep(optimizer_state, state.optimizer),
+            jnp.where(finite, 0, state.skipped + 1),
+        )
+        return state, {"loss": loss, "gradient_norm": norm, "skipped": state.skipped}
+
+    return step
+
+
+def make_init(init_params: Callable, c: config.Train) -> Callable:
+    """`init(batch) -> State`; `init_params(rng, batch) -> params`. The EMA starts as a copy, after data-dependent layers."""
+
+    def init(batch):
+        params = init_params(key(c.seed, INIT), batch)
+        zero = jnp.zeros((), jnp.int32)
+        return State(zero, params, jax.tree.map(jnp.copy, params), make_optimizer(c).init(ravel_pytree(params)[0]), zero)
+
+    return init
+
+
+class Compiled:
+    """A jitted function compiled ahead for each batch shape, so that compilations are counted and timed."""
+
+    def __init__(self, name: str, function: Callable, **jit_options):
+        self.name, self.jitted, self.programs = name, jax.jit(function, **jit_options), {}
+
+    def prepare(self, *args) -> Callable:
+        """The program for these arguments' shapes; the last argument, the batch, is the one whose shape varies."""
+        shape = str(jax.tree.map(jnp.shape, args[-1]))
+        if shape not in self.programs:
+            start = time.monotonic()
+            self.programs[shape] = self.jitted.lower(*args).compile()
+            log.info("compiled %s (%d) in %.1f s", self.name, len(self.programs), time.monotonic() - start)
+        return self.programs[shape]
+
+    def __call__(self, *args):
+        return self.prepare(*args)(*args)
+
+
+def train(
+    c: config.Train,
+    run: Path,
+    init_params: Callable,
+    loss_fn: Callable,
+    batches: Any,
+    validation: Callable[[], Iterator[dict[str, np.ndarray]]],
+    positions: Callable[[dict[str, np.ndarray]], float],
+) -> State:
+    """Trains to `c.steps`, from the newest checkpoint of `run` where there is one.
+
+    `batches.iterate(step)` yields this process's part of each global batch, `batches.longest()` is one of the longest bucket,
+    compiled first so that a lack of memory shows at once; `batches.ids(step)` names a batch's utterances.
+    `validation()` yields the held-out batches; `positions(batch)` counts what a rate is given in. Raises Stopped after a
+    SIGTERM or SIGINT, when the state is saved; UserError when too many steps in a row were not finite.
+    """
+    begin = time.monotonic()
+    mesh = parallel.make_mesh()
+    stop = _StopFlag()
+    with Checkpoints(run) as checkpoints, mesh:
+        example = parallel.global_batch(mesh, batches.longest())
+        init = make_init(init_params, c)
+        sharding = parallel.replicated(mesh)
+        abstract = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), jax.eval_shape(init, example)
+        )
+        restored = checkpoints.restore_newest(abstract)
+        first, state = restored or (0, jax.jit(init, out_shardings=sharding)(example))
+        _announce(c, mesh, first, state.params, example)
+        step_fn = Compiled("training step", make_step(loss_fn, c), donate_argnums=0)
+        validate = Compiled("validation", lambda ema, rng, batch: loss_fn(ema, batch, rng, False))
+        writer = Writer(run, first, c.steps, jax.process_index() == 0)
+        step_fn.prepare(state, example)
+        pending, val_loss = None, {}
+        iterator = batches.iterate(first) if first < c.steps else iter(())
+        window = {"time": time.monotonic(), "wait": 0.0, "positions": 0.0}
+        for step in range(first, c.steps + 1):
+            done = step == c.steps or stop.signal is not None
+            if step > first and (step % c.save_every == 0 or step == c.steps):
+                val_loss[step] = _mean_validation(validate, state.ema, c.seed, mesh, validation(), positions)
+            if step > first and (step in val_loss or done):
+                checkpoints.save(step, state, val_loss.get(step, float("inf")))
+            if done:
+                break
+            waiting = time.monotonic()
+            local = next(iterator)
+            window["wait"] += time.monotonic() - waiting
+            window["positions"] += positions(local) * jax.process_count()
+            state, metrics = step_fn(state, parallel.global_batch(mesh, local))
+            if step == first:
+                jax.block_until_ready(metrics)
+                log.info("first step after %.1f s", time.monotonic() - begin)
+            if pending:
+                _log(c, writer, window, *pending, val_loss, batches)
+            pending = (step + 1, metrics)
+        if pending:
+            _log(c, writer, window, *pending, val_loss, batches)
+        writer.close()
+    if stop.signal is not None and int(state.step) < c.steps:
+        raise Stopped(f"stopped by {signal.Signals(stop.signal).name}: step {int(state.step)} of {c.steps} is saved in {run}")
+    return state
+
+
+def _log(c, writer, window, step, metrics, val_loss: dict[int, float], batches) -> None:
+    """The step before the one just dispatched, so that reading its metrics does not hold the device up."""
+    skipped = int(metrics["skipped"])
+    if skipped:
+        names = ", ".join(batches.ids(step - 1)[:8])
+        log.warning("step %d: loss or gradient not finite, skipped (%d in a row); utterances %s", step, skipped, names)
+        if skipped >= c.max_skipped:
+            raise UserError(f"{skipped} steps in a row had a non-finite loss or gradient, last with utterances {names}; "
+                            "lower train.learning_rate, or look at these utterances")  # fmt: skip
+    if step % c.log_every and step != c.steps and step not in val_loss:
+        return
+    seconds = time.monotonic() - window["time"]
+    rate = window["positions"] / seconds
+    values = {"loss": float(metrics["loss"]), "gradient_norm": float(metrics["gradient_norm"])}
+    if step in val_loss:
+        values["val_loss"] = val_loss[step]
+    writer.write(step, values | {"positions_per_second": rate, "data_wait": window["wait"]})
+    latest = f"  val {list(val_loss.values())[-1]:.4f}" if val_loss else ""
+    writer.progress(step, f"loss {values['loss']:.4f}{latest}  {rate:,.0f}/s  data wait {window['wait']:.2f} s")
+    window.update(time=time.monotonic(), wait=0.0, positions=0.0)
+
+
+def _mean_validation(validate, ema, seed, mesh, batches, positions) -> float:
+    """Mean over batches, weighted by their valid positions, with the same random draws each time."""
+    total, weight = 0.0, 0.0
+    for i, local in enumerate(batches):
+        n = positions(local)
+        total += n * float(validate(ema, key(seed, VALIDATION, i), parallel.global_batch(mesh, local)))
+        weight += n
+    return total / weight
+
+
+def _announce(c, mesh, first, params, batch) -> None:
+    rows, count = len(next(iter(batch.values()))), sum(p.size for p in jax.tree.leaves(params))
+    log.info(
+        "%s parameters; %s; longest batch: %d sequences, %d per device on %d device(s) of %d process(es)",
+        f"{count:,}", f"goes on from step {first}" if first else "starts at step 0",
+        rows, rows // mesh.size, mesh.size, jax.process_count(),
+    )  # fmt: skip
+
+
+class _StopFlag:
+    """Remembers SIGTERM or SIGINT instead of dying of it, until the step in progress is saved."""
+
+    def __init__(self):
+        self.signal = None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._catch)
+
+    def _catch(self, number, _):
+        self.signal = number
