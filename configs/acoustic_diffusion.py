@@ -1,6 +1,6 @@
 """Mels by diffusion, size small. All but the decoder is that of acoustic_l1.
 
-    python train.py configs/acoustic_diffusion.py --workdir runs/acoustic_diffusion --data.features data/features
+python train.py configs/acoustic_diffusion.py --workdir runs/acoustic_diffusion --data.features data/features
 """
 
 from dataclasses import replace

@@ -1,6 +1,6 @@
 """Mels by a normalizing flow (a small Glow-TTS decoder), size small. All but the decoder is that of acoustic_l1.
 
-    python train.py configs/acoustic_flow.py --workdir runs/acoustic_flow --data.features data/features
+python train.py configs/acoustic_flow.py --workdir runs/acoustic_flow --data.features data/features
 """
 
 from dataclasses import replace

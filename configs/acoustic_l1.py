@@ -1,6 +1,6 @@
 """Mels by L1 regression, size small.
 
-    python train.py configs/acoustic_l1.py --workdir runs/acoustic_l1 --data.features data/features
+python train.py configs/acoustic_l1.py --workdir runs/acoustic_l1 --data.features data/features
 """
 
 from tts_gen.config import Config, Data, Encoder, Train

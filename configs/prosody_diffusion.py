@@ -1,6 +1,6 @@
 """Prosody by diffusion, size small. All but the decoder is that of prosody_l2.
 
-    python train.py configs/prosody_diffusion.py --workdir runs/prosody_diffusion --data.features data/features
+python train.py configs/prosody_diffusion.py --workdir runs/prosody_diffusion --data.features data/features
 """
 
 from dataclasses import replace

@@ -1,6 +1,6 @@
 """Prosody by a normalizing flow, size small. All but the decoder is that of prosody_l2.
 
-    python train.py configs/prosody_flow.py --workdir runs/prosody_flow --data.features data/features
+python train.py configs/prosody_flow.py --workdir runs/prosody_flow --data.features data/features
 """
 
 from dataclasses import replace

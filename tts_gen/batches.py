@@ -176,13 +176,19 @@ def acoustic_batch(crops: Sequence[Crop], stats: Stats, positions: int, frames: 
     """Batch of the acoustic task, padded; log_f0 is normalised by speaker and interpolated through unvoiced phonemes."""
     utterances = [c.features for c in crops]
     batch = _phoneme_arrays(utterances, positions)
-    log_f0 = [interpolate_unvoiced(stats.normalise_log_f0(u.log_f0, np.asarray(u.speaker)), u.voiced) for u in utterances]
+    log_f0 = [
+        interpolate_unvoiced(stats.normalise_log_f0(u.log_f0, np.asarray(u.speaker)), u.voiced) for u in utterances
+    ]
     offset = np.array([c.offset for c in crops])
-    return batch | frame_arrays(batch["duration"], offset, frames) | {
-        "log_f0": _stack(log_f0, positions),
-        "mel": _stack([stats.normalise_mel(u.mel) for u in utterances], frames),
-        "frames": np.array([len(u.mel) for u in utterances], np.int32),
-    }
+    return (
+        batch
+        | frame_arrays(batch["duration"], offset, frames)
+        | {
+            "log_f0": _stack(log_f0, positions),
+            "mel": _stack([stats.normalise_mel(u.mel) for u in utterances], frames),
+            "frames": np.array([len(u.mel) for u in utterances], np.int32),
+        }
+    )
 
 
 def frame_arrays(duration: np.ndarray, offset: np.ndarray, frames: int) -> dict[str, np.ndarray]:

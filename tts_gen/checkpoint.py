@@ -10,6 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from tts_gen import flat
 from tts_gen.config import UserError
 
 log = logging.getLogger(__name__)
@@ -39,13 +40,12 @@ class Checkpoints:
     def steps(self) -> list[int]:
         return sorted(self.manager.all_steps())
 
-    def save(self, step: int, state: Any, val_loss: float) -> None:
-        """Saves in the background; a step that is already there is left alone."""
+    def save(self, step: int, state: Any, layout: flat.Layout, val_loss: float) -> None:
+        """Saves in the background; a step that is already there is left alone. `layout` is that of state.params."""
         if step in self.manager.all_steps():
             return
-        items = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), checksums=ocp.args.JsonSave(checksums(state))
-        )
+        notes = {"checksums": checksums(state), "layout": layout}
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes))
         self.manager.save(step, args=items, metrics={"val_loss": val_loss})
 
     def best_step(self) -> int:
@@ -56,31 +56,32 @@ class Checkpoints:
         losses = {s: self.manager.metrics(s)["val_loss"] for s in self.steps}
         return min(losses, key=lambda s: (losses[s], -s))
 
-    def restore(self, step: int, abstract: Any) -> Any:
-        """State of a step with the shapes and shardings of `abstract`. Raises UserError when a leaf is damaged."""
+    def restore(self, step: int, abstract: Any) -> tuple[Any, flat.Layout]:
+        """State of a step with the shapes and shardings of `abstract`. Raises UserError when it is damaged."""
+        folder = self.directory / str(step)
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), notes=ocp.args.JsonRestore())
         try:
-            restored = self.manager.restore(
-                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), checksums=ocp.args.JsonRestore())
-            )
+            restored = self.manager.restore(step, args=items)
         except (ValueError, KeyError, OSError) as error:
-            raise UserError(f"{self.directory / str(step)}: cannot be read: {error}") from error
-        expected = restored["checksums"]
-        if wrong := [name for name, value in checksums(restored["state"]).items() if expected.get(name) != value]:
-            raise UserError(f"{self.directory / str(step)}: damaged: {', '.join(wrong[:3])} differ from their checksums")
-        return restored["state"]
+            raise UserError(f"{folder} cannot be read: {error}") from error
+        state, notes = restored["state"], restored["notes"]
+        if wrong := [name for name, value in checksums(state).items() if notes["checksums"].get(name) != value]:
+            raise UserError(f"{folder} is damaged: {', '.join(wrong[:3])} differ from their checksums")
+        return state, notes["layout"]
 
-    def restore_ema(self, step: int) -> Any:
-        """Parameters to evaluate, on this process's first device, whatever the topology they were saved from."""
+    def restore_ema(self, step: int) -> dict:
+        """The parameters to evaluate, on this process's first device, whatever the topology they were saved from."""
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         saved = self.manager.item_metadata(step)["state"]
         abstract = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding), saved)
-        return self.restore(step, abstract)["ema"]
+        state, layout = self.restore(step, abstract)
+        return flat.unflatten(state["ema"], layout)
 
     def restore_newest(self, abstract: Any) -> tuple[int, Any] | None:
         """Newest readable step and its state, or None where there is no checkpoint. A damaged one is reported and passed over."""
         for step in reversed(self.steps):
             try:
-                return step, self.restore(step, abstract)
+                return step, self.restore(step, abstract)[0]
             except UserError as error:
                 log.warning("%s; going back to the step before", error)
         if self.steps:
@@ -91,4 +92,7 @@ class Checkpoints:
 def checksums(state: Any) -> dict[str, int]:
     """CRC-32 of each leaf's bytes."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
-    return {jax.tree_util.keystr(path): zlib.crc32(np.ascontiguousarray(leaf).tobytes()) for path, leaf in leaves}
+    return {
+        jax.tree_util.keystr(path, simple=True): zlib.crc32(np.ascontiguousarray(leaf).tobytes())
+        for path, leaf in leaves
+    }

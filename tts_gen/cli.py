@@ -3,7 +3,6 @@
 Exit codes: 0 done; 1 failed, message on standard error; 2 wrong usage; 75 stopped by a signal after saving, start again to go on.
 """
 
-import argparse
 import logging
 import os
 import sys
@@ -55,7 +54,7 @@ def train(arguments: Sequence[str]) -> int:
 
 
 def _train(arguments: Sequence[str]) -> None:
-    from dataclasses import replace
+    from typing import Annotated
 
     import tyro
 
@@ -70,7 +69,7 @@ def _train(arguments: Sequence[str]) -> None:
         return
     config = read_config_file(arguments[0])
 
-    def job(workdir: Path, config: tyro.conf.OmitArgPrefixes[Config] = config) -> tuple[Path, Config]:
+    def job(workdir: Path, config: Annotated[Config, tyro.conf.arg(name="")] = config) -> tuple[Path, Config]:
         """Trains a model in `workdir`, or goes on there.
 
         Args:
@@ -81,9 +80,11 @@ def _train(arguments: Sequence[str]) -> None:
 
     workdir, config = tyro.cli(job, args=_split_commas(arguments[1:]), prog=f"train.py {arguments[0]}")
     if not config.data.features:
-        raise UserError("data.features is empty: give the feature store, --data.features DIR (made by `tts-gen prepare`)")
+        raise UserError(
+            "data.features is empty: give the feature store, --data.features DIR (made by `tts-gen prepare`)"
+        )
     use_compile_cache()
-    runs.train(replace(config), workdir)
+    runs.train(config, workdir)
 
 
 def _split_commas(arguments: Sequence[str]) -> list[str]:

@@ -182,6 +182,8 @@ def _convert(hint: typing.Any, value: typing.Any, where: str) -> typing.Any:
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if isinstance(hint, type) and (not isinstance(value, hint) or (isinstance(value, float) and not math.isfinite(value))):
+    if isinstance(hint, type) and (
+        not isinstance(value, hint) or (isinstance(value, float) and not math.isfinite(value))
+    ):
         raise UserError(f"{where}: expected {hint.__name__}, found {value!r}")
     return value

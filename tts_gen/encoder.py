@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from tts_gen import config
-from tts_gen.layers import ConvBlock, TransformerBlock, split
+from tts_gen.layers import ConvBlock, TransformerBlock, dropout_masks
 
 STRESSES, EDGES, PUNCTUATIONS = 4, 4, 7
 """table sizes of the features that `text.Phoneme` defines"""
@@ -31,11 +31,11 @@ class Encoder(nn.Module):
         voice = nn.Embed(self.speakers, c.width, name="speaker")(batch["speaker"])
         voice += nn.Embed(self.styles, c.width, name="style")(batch["style"])
         x = x + voice[:, None]
-        keys = split(rng, c.conv_layers + c.layers)
-        for key in keys[: c.conv_layers]:
-            x = ConvBlock(c.kernel, c.dropout)(x, mask, key)
-        for key in keys[c.conv_layers :]:
-            x = TransformerBlock(c.heads, c.dropout)(x, mask, key)
+        dropped = dropout_masks(rng, c.dropout, c.conv_layers + 2 * c.layers, x.shape)
+        for _ in range(c.conv_layers):
+            x = ConvBlock(c.kernel)(x, mask, dropped.pop())
+        for _ in range(c.layers):
+            x = TransformerBlock(c.heads)(x, mask, (dropped.pop(), dropped.pop()))
         return nn.LayerNorm()(x) * mask[..., None]
 
 

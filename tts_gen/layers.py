@@ -14,30 +14,29 @@ def length_mask(length: jax.Array, positions: int) -> jax.Array:
     return (jnp.arange(positions) < length[:, None]).astype(jnp.float32)
 
 
-def dropout(x: jax.Array, rate: float, rng: jax.Array | None) -> jax.Array:
-    """Inverted dropout; `rng` None means evaluation."""
+def dropout_masks(rng: jax.Array | None, rate: float, n: int, shape: tuple[int, ...]) -> list[jax.Array | float]:
+    """`n` factors for inverted dropout of arrays of `shape`; `rng` None means evaluation, factors of 1.
+
+    All are drawn at once, a byte each: a draw for every layer costs XLA on CPU more to compile than the layer itself.
+    """
     if rng is None or rate == 0:
-        return x
-    return jnp.where(jax.random.bernoulli(rng, 1 - rate, x.shape), x / (1 - rate), 0)
-
-
-def split(rng: jax.Array | None, n: int) -> list[jax.Array | None]:
-    """`n` keys, or `n` times None in evaluation."""
-    return [None] * n if rng is None else list(jax.random.split(rng, n))
+        return [1.0] * n
+    dropped = round(rate * 256)
+    keep = jax.random.bits(rng, (n, *shape), jnp.uint8) >= dropped
+    return list(keep.astype(jnp.float32) * (256 / (256 - dropped)))
 
 
 class ConvBlock(nn.Module):
-    """x + dropout(W gelu(conv(layer_norm(x)))): [B, L, D] -> [B, L, D]. Starts as the identity."""
+    """x + dropped W gelu(conv(layer_norm(x))): [B, L, D] -> [B, L, D]. `dropped`: a factor. Starts as the identity."""
 
     kernel: int
-    dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, x, mask, rng):
+    def __call__(self, x, mask, dropped):
         h = nn.LayerNorm()(x) * mask[..., None]
         h = nn.gelu(nn.Conv(x.shape[-1], (self.kernel,))(h))
         h = nn.Dense(x.shape[-1], kernel_init=nn.initializers.zeros)(h)
-        return x + dropout(h, self.dropout, rng)
+        return x + h * dropped
 
 
 def rotary(x: jax.Array) -> jax.Array:
@@ -54,21 +53,20 @@ class TransformerBlock(nn.Module):
     """Pre-norm self-attention with rotary positions, then a gelu feed-forward of width 4D: [B, L, D] -> [B, L, D]."""
 
     heads: int
-    dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, x, mask, rng):
+    def __call__(self, x, mask, dropped):
+        """`dropped`: two factors, of the attention's and the feed-forward's output."""
         width = x.shape[-1]
-        keys = split(rng, 2)
         h = nn.LayerNorm()(x)
         qkv = nn.Dense(3 * width)(h).reshape(*h.shape[:2], self.heads, 3 * width // self.heads)
         q, k, v = jnp.split(qkv, 3, -1)
         logits = jnp.einsum("blhd,bmhd->bhlm", rotary(q), rotary(k)) * (width // self.heads) ** -0.5
         logits = jnp.where(mask[:, None, None] > 0, logits.astype(jnp.float32), -1e9)
         h = jnp.einsum("bhlm,bmhd->blhd", jax.nn.softmax(logits), v).reshape(x.shape)
-        x = x + dropout(nn.Dense(width)(h), self.dropout, keys[0])
+        x = x + nn.Dense(width)(h) * dropped[0]
         h = nn.Dense(4 * width)(nn.LayerNorm()(x))
-        return x + dropout(nn.Dense(width)(nn.gelu(h)), self.dropout, keys[1])
+        return x + nn.Dense(width)(nn.gelu(h)) * dropped[1]
 
 
 def time_embedding(t: jax.Array, width: int) -> jax.Array:

@@ -22,6 +22,8 @@ def global_batch(mesh: Mesh, local: dict[str, np.ndarray]) -> dict[str, jax.Arra
     """The global batch [B, ...] from each process's rows. Raises UserError when the rows do not divide over the devices."""
     rows = len(next(iter(local.values()))) * jax.process_count()
     if rows % mesh.size:
-        raise UserError(f"a batch of {rows} utterances does not divide over {mesh.size} devices; change data.batch_size")
+        raise UserError(
+            f"a batch of {rows} utterances does not divide over {mesh.size} devices; change data.batch_size"
+        )
     sharding = NamedSharding(mesh, PartitionSpec(DATA))
     return {name: jax.make_array_from_process_local_data(sharding, value) for name, value in local.items()}

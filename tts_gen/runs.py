@@ -1,7 +1,7 @@
 """A run directory: all that evaluation and synthesis need of a trained model.
 
-    config.json audio.json stats.json inventory.json     what the model was built from
-    checkpoints/ metrics.jsonl tensorboard/              what training wrote
+config.json audio.json stats.json inventory.json     what the model was built from
+checkpoints/ metrics.jsonl tensorboard/              what training wrote
 """
 
 import dataclasses
@@ -141,7 +141,9 @@ def load(run: str | Path, overrides: dict[str, Any] | None = None) -> Run:
     """
     run = Path(run)
     if not (run / "config.json").is_file():
-        raise UserError(f"{run} is not a run directory (config.json is missing); train one: python train.py CONFIG --workdir {run}")
+        raise UserError(
+            f"{run} is not a run directory (config.json is missing); train one: python train.py CONFIG --workdir {run}"
+        )
     c = config_from_dict(read_json(run / "config.json"), str(run / "config.json"))
     names = [f.name for f in dataclasses.fields(c.decoder)]
     if unknown := sorted(set(overrides or {}) - set(names)):

@@ -15,7 +15,7 @@ from jax.scipy.stats import norm
 
 from tts_gen import config
 from tts_gen.decoders.wavenet import WaveNet
-from tts_gen.layers import split
+from tts_gen.layers import dropout_masks
 
 
 @dataclass(frozen=True)
@@ -101,22 +101,44 @@ class AffineCoupling(nn.Module):
 
     def setup(self):
         c = self.config
-        self.conditioner = WaveNet(c.width, c.layers, c.kernel, self.channels, c.dropout)
+        self.conditioner = WaveNet(c.width, c.layers, c.kernel, self.channels)
 
-    def _shift_and_log_scale(self, a, cond, mask, rng):
-        shift, log_scale = jnp.split(self.conditioner(a, cond, mask, rng), 2, -1)
+    def _shift_and_log_scale(self, a, cond, mask, dropped):
+        shift, log_scale = jnp.split(self.conditioner(a, cond, mask, dropped), 2, -1)
         return shift, log_scale.astype(jnp.float32)
 
-    def forward_and_log_det(self, y, cond, mask, rng):
+    def forward_and_log_det(self, y, cond, mask, dropped):
         a, b = jnp.split(y, 2, -1)
-        shift, log_scale = self._shift_and_log_scale(a, cond, mask, rng)
+        shift, log_scale = self._shift_and_log_scale(a, cond, mask, dropped)
         z = jnp.concatenate([a, (shift + jnp.exp(log_scale) * b) * mask[..., None]], -1)
         return z, jnp.sum(log_scale, -1) * mask
 
-    def inverse(self, z, cond, mask):
+    def inverse(self, z, cond, mask, dropped):
         a, b = jnp.split(z, 2, -1)
-        shift, log_scale = self._shift_and_log_scale(a, cond, mask, None)
+        shift, log_scale = self._shift_and_log_scale(a, cond, mask, dropped)
         return jnp.concatenate([a, (b - shift) * jnp.exp(-log_scale) * mask[..., None]], -1)
+
+
+class FlowStep(nn.Module):
+    """ActNorm, invertible 1x1 convolution, coupling."""
+
+    config: Flow
+    channels: int
+
+    def setup(self):
+        self.norm = ActNorm()
+        self.conv = InvertibleConv(min(self.config.groups_of, self.channels))
+        self.coupling = AffineCoupling(self.config, self.channels)
+
+    def forward_and_log_det(self, y, cond, mask, dropped):
+        z, log_det_norm = self.norm.forward_and_log_det(y, mask)
+        z, log_det_conv = self.conv.forward_and_log_det(z, mask)
+        z, log_det_coupling = self.coupling.forward_and_log_det(z, cond, mask, dropped)
+        return z, log_det_norm + log_det_conv + log_det_coupling
+
+    def inverse(self, z, cond, mask, dropped):
+        z = self.coupling.inverse(z, cond, mask, dropped)
+        return self.norm.inverse(self.conv.inverse(z, mask), mask)
 
 
 class FlowModule(nn.Module):
@@ -128,9 +150,11 @@ class FlowModule(nn.Module):
         channels = self.channels * c.squeeze
         self.project = nn.Dense(c.width)
         self.prior = nn.Dense(2 * channels, kernel_init=nn.initializers.zeros) if c.conditional_prior else None
-        self.norms = [ActNorm() for _ in range(c.steps)]
-        self.convs = [InvertibleConv(min(c.groups_of, channels)) for _ in range(c.steps)]
-        self.couplings = [AffineCoupling(c, channels) for _ in range(c.steps)]
+
+    @property
+    def _step(self):
+        """Not a submodule: a pure function of the parameters it is given."""
+        return FlowStep(self.config, self.channels * self.config.squeeze, parent=None)
 
     def _squeeze(self, x):
         """[B, L, C] -> [B, L/s, s C]; lengths are multiples of s."""
@@ -145,17 +169,36 @@ class FlowModule(nn.Module):
         mean, log_std = jnp.split(self.prior(h), 2, -1)
         return h, mask, mean, log_std
 
+    @nn.compact
+    def _steps(self, *example):
+        """Parameters of each step. They are stored stacked, [steps, ...]: one leaf to initialise instead of many."""
+        forward = "forward_and_log_det"
+
+        def init(rng):
+            def one(z, key):
+                params = self._step.init(key, z, *example[1:], method=forward)["params"]
+                return self._step.apply({"params": params}, z, *example[1:], method=forward)[0], params
+
+            return jax.lax.scan(one, example[0], jax.random.split(rng, self.config.steps))[1]
+
+        stacked = self.param("steps", init)
+        pieces = jax.tree.map(lambda x: jax.lax.split(x, [1] * x.shape[0]), stacked)
+        is_pieces = lambda x: isinstance(x, (list, tuple))  # noqa: E731
+        return [
+            {"params": jax.tree.map(lambda p: p[i][0], pieces, is_leaf=is_pieces)}  # noqa: B023
+            for i in range(self.config.steps)
+        ]
+
     def _log_density(self, y, cond, mask, rng):
         """Per squeezed position, [B, L/s]."""
+        c = self.config
         h, mask, mean, log_std = self._condition(cond, mask)
         z, total = self._squeeze(y) * mask[..., None], 0.0
-        for norm_, conv, coupling, key in zip(
-            self.norms, self.convs, self.couplings, split(rng, self.config.steps), strict=True
-        ):
-            z, log_det_norm = norm_.forward_and_log_det(z, mask)
-            z, log_det_conv = conv.forward_and_log_det(z, mask)
-            z, log_det_coupling = coupling.forward_and_log_det(z, h, mask, key)
-            total += log_det_norm + log_det_conv + log_det_coupling
+        dropped = dropout_masks(rng, c.dropout, c.steps * c.layers, h.shape)
+        for i, params in enumerate(self._steps(z, h, mask, dropped[: c.layers])):
+            layers = dropped[i * c.layers : (i + 1) * c.layers]
+            z, log_det = self._step.apply(params, z, h, mask, layers, method="forward_and_log_det")
+            total += log_det
         return total + jnp.sum(norm.logpdf(z, mean, jnp.exp(log_std)), -1) * mask
 
     def loss(self, y, cond, mask, rng, train):
@@ -170,7 +213,7 @@ class FlowModule(nn.Module):
         h, small_mask, mean, log_std = self._condition(cond, mask)
         shape = (*small_mask.shape, self.channels * self.config.squeeze)
         z = (mean + temperature * jnp.exp(log_std) * jax.random.normal(rng, shape)) * small_mask[..., None]
-        for norm_, conv, coupling in reversed(list(zip(self.norms, self.convs, self.couplings, strict=True))):
-            z = coupling.inverse(z, h, small_mask)
-            z = norm_.inverse(conv.inverse(z, small_mask), small_mask)
+        dropped = [1.0] * self.config.layers
+        for params in reversed(self._steps(z, h, small_mask, dropped)):
+            z = self._step.apply(params, z, h, small_mask, dropped, method="inverse")
         return z.reshape(*mask.shape, self.channels)

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from tts_gen import config
-from tts_gen.layers import ConvBlock, split
+from tts_gen.layers import ConvBlock, dropout_masks
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class RegressionModule(nn.Module):
         """[B, L, D] -> [B, L, C]."""
         c = self.config
         x = nn.Dense(c.width)(cond)
-        for key in split(rng, c.layers):
-            x = ConvBlock(c.kernel, c.dropout)(x, mask, key)
+        for dropped in dropout_masks(rng, c.dropout, c.layers, x.shape):
+            x = ConvBlock(c.kernel)(x, mask, dropped)
         return nn.Dense(self.channels, kernel_init=nn.initializers.zeros)(nn.LayerNorm()(x))
 
     def loss(self, y, cond, mask, rng, train):

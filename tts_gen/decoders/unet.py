@@ -4,29 +4,30 @@ Down- and upsampling are reshapes with a Dense layer (pixel shuffle): transposed
 Normalisation is over channels only, so padding cannot change a statistic.
 """
 
+import itertools
+
 import flax.linen as nn
 import jax.numpy as jnp
 
-from tts_gen.layers import TransformerBlock, dropout, time_embedding
+from tts_gen.layers import TransformerBlock, dropout_masks, time_embedding
 
 
 class ResBlock(nn.Module):
-    """Two convolutions, the second modulated by the time embedding; starts as the identity (or its projection)."""
+    """Two convolutions, the second scaled and shifted by the time's embedding; starts as the identity or a projection."""
 
     width: int
     kernel: int
-    dropout: float
 
     @nn.compact
-    def __call__(self, x, emb, mask, rng):
+    def __call__(self, x, modulation, mask, dropped):
         m = mask[..., None]
         h = nn.Conv(self.width, (self.kernel,))(nn.silu(nn.LayerNorm()(x)) * m)
-        scale, shift = jnp.split(nn.Dense(2 * self.width)(emb)[:, None], 2, -1)
+        scale, shift = jnp.split(modulation[:, None], 2, -1)
         h = nn.silu(nn.LayerNorm()(h) * (1 + scale) + shift) * m
-        h = nn.Conv(self.width, (self.kernel,), kernel_init=nn.initializers.zeros)(h)
+        h = nn.Conv(self.width, (self.kernel,), kernel_init=nn.initializers.zeros)(h * dropped)
         if x.shape[-1] != self.width:
             x = nn.Dense(self.width)(x)
-        return x + dropout(h, self.dropout, rng)
+        return x + h
 
 
 class UNet(nn.Module):
@@ -40,19 +41,28 @@ class UNet(nn.Module):
 
     @nn.compact
     def __call__(self, x, cond, t, mask, rng):
-        block = lambda width: ResBlock(width, self.kernel, self.dropout)  # noqa: E731
+        bottom, upper = self.widths[-1], self.widths[:-1]
+        blocks = (*upper, bottom, bottom, *reversed(upper))
         emb = nn.silu(nn.Dense(2 * self.widths[0])(time_embedding(t, self.widths[0])))
+        ends = list(itertools.accumulate(2 * w for w in blocks))
+        modulations = iter(jnp.split(nn.Dense(ends[-1])(emb), ends[:-1], -1))
+        middle = (x.shape[0], x.shape[1] >> len(upper), bottom)
+        dropped = dropout_masks(rng, self.dropout, 4, middle)
+
+        def block(h, width, mask, dropped=1.0):
+            return ResBlock(width, self.kernel)(h, next(modulations), mask, dropped)
+
         h = nn.Dense(self.widths[0])(jnp.concatenate([x, cond], -1))
         masks, skips = [mask], []
-        for width in self.widths[:-1]:
-            h = block(width)(h, emb, masks[-1], rng)
+        for width in upper:
+            h = block(h, width, masks[-1])
             skips.append(h)
             h = nn.Dense(2 * width)(h.reshape(h.shape[0], h.shape[1] // 2, 2 * h.shape[2]))
             masks.append(masks[-1][:, ::2])
-        h = block(self.widths[-1])(h, emb, masks[-1], rng)
-        h = TransformerBlock(self.heads, self.dropout)(h, masks[-1], rng)
-        h = block(self.widths[-1])(h, emb, masks[-1], rng)
-        for width, skip, level_mask in reversed(list(zip(self.widths[:-1], skips, masks[:-1], strict=True))):
+        h = block(h, bottom, masks[-1], dropped[0])
+        h = TransformerBlock(self.heads)(h, masks[-1], dropped[1:3])
+        h = block(h, bottom, masks[-1], dropped[3])
+        for width, skip, level_mask in reversed(list(zip(upper, skips, masks[:-1], strict=True))):
             h = nn.Dense(2 * width)(h).reshape(h.shape[0], 2 * h.shape[1], width)
-            h = block(width)(jnp.concatenate([h, skip], -1), emb, level_mask, rng)
+            h = block(jnp.concatenate([h, skip], -1), width, level_mask)
         return nn.Dense(self.channels, kernel_init=nn.initializers.zeros)(nn.LayerNorm()(h))

@@ -3,8 +3,6 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from tts_gen.layers import dropout, split
-
 
 class WaveNet(nn.Module):
     """Gated convolutions with residual and skip paths: x [B, L, Cin], cond [B, L, D] -> [B, L, out]. Starts at zero."""
@@ -13,17 +11,17 @@ class WaveNet(nn.Module):
     layers: int
     kernel: int
     out: int
-    dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, x, cond, mask, rng):
+    def __call__(self, x, cond, mask, dropped):
+        """`dropped`: a factor [B, L, width] for each layer."""
         m = mask[..., None]
         h = nn.Dense(self.width)(x) * m
         skips = 0.0
         gates = jnp.split(nn.Dense(2 * self.width * self.layers)(cond), self.layers, -1)
-        for i, key in enumerate(split(rng, self.layers)):
+        for i in range(self.layers):
             a, b = jnp.split(nn.Conv(2 * self.width, (self.kernel,))(h) + gates[i], 2, -1)
-            z = dropout(jnp.tanh(a) * nn.sigmoid(b), self.dropout, key)
+            z = jnp.tanh(a) * nn.sigmoid(b) * dropped[i]
             last = i == self.layers - 1
             z = nn.Dense(self.width if last else 2 * self.width)(z)
             skips = skips + z[..., -self.width :]

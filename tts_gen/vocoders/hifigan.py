@@ -64,10 +64,13 @@ class Generator(nn.Module):
             x = up(nn.leaky_relu(x, 0.1) * mask)
             mask = jnp.repeat(mask, rate, axis=1)
             n = len(self.block_kernels)
-            x = sum(
-                ResBlock(channels, k, self.dilations, name=f"resblocks_{i * n + j}")(x, mask)
-                for j, k in enumerate(self.block_kernels)
-            ) / n
+            x = (
+                sum(
+                    ResBlock(channels, k, self.dilations, name=f"resblocks_{i * n + j}")(x, mask)
+                    for j, k in enumerate(self.block_kernels)
+                )
+                / n
+            )
         x = _conv(1, 7, "conv_post")(nn.leaky_relu(x, 0.01) * mask)
         return jnp.tanh(x[..., 0])
 
