@@ -8,4 +8,4 @@ from dataclasses import replace
 from configs.prosody_l2 import config as l2
 from tts_gen.decoders.diffusion import Diffusion
 
-config = replace(l2, decoder=Diffusion(widths=(64, 96), kernel=3, heads=2))
+config = replace(l2, decoder=Diffusion(widths=(64, 96), kernel=3, heads=2, dropout=0.3))

@@ -11,7 +11,7 @@ from tts_gen.decoders.regression import Regression
 config = Config(
     task="prosody",
     data=Data(buckets=(32, 128), batch_size=1024),
-    encoder=Encoder(width=96, conv_layers=2, layers=2, heads=2, dropout=0.1),
-    decoder=Regression(loss="l2", width=112, layers=4, kernel=5, dropout=0.1),
-    train=Train(steps=500, decay_steps=500, save_every=50),
+    encoder=Encoder(width=96, conv_layers=2, layers=2, heads=2, dropout=0.3),
+    decoder=Regression(loss="l2", width=128, layers=4, kernel=5, dropout=0.3),
+    train=Train(steps=300, decay_steps=300, save_every=50),
 )

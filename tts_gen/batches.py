@@ -129,6 +129,36 @@ def validation_batches(store: FeatureStore, config: Config, split: str = "val") 
             yield {k: _pad_rows(v, plan.rows[bucket]) for k, v in batch.items()}
 
 
+SHORTEST = {"prosody": 32, "acoustic": 256}
+"""length of the shortest batch of whole utterances; each longer one is four times the last, so few shapes are compiled"""
+
+
+def whole_batches(
+    utterances: Sequence[Features], stats: Stats, task: str
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """Uncropped utterances for evaluation and synthesis: (their places in the list, batch padded in rows and length)."""
+    lengths = np.array([len(u.phoneme) if task == "prosody" else len(u.mel) for u in utterances])
+    padded = np.array([_padded(n, SHORTEST[task]) for n in lengths])
+    positions = _padded(max(len(u.phoneme) for u in utterances), SHORTEST["prosody"])
+    for length in np.unique(padded):
+        members = np.flatnonzero(padded == length)
+        rows = max(1, 8 * SHORTEST[task] // length)
+        for first in range(0, len(members), rows):
+            places = members[first : first + rows]
+            chosen = [utterances[i] for i in places]
+            if task == "prosody":
+                batch = prosody_batch(chosen, stats, length)
+            else:
+                batch = acoustic_batch([Crop(u) for u in chosen], stats, positions, length)
+            yield places, {name: _pad_rows(value, rows) for name, value in batch.items()}
+
+
+def _padded(length: int, shortest: int) -> int:
+    while shortest < length:
+        shortest *= 4
+    return shortest
+
+
 def collate(
     store: FeatureStore, config: Config, positions: np.ndarray, bucket: int, crop: np.ndarray
 ) -> dict[str, np.ndarray]:

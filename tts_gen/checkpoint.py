@@ -21,14 +21,19 @@ class Checkpoints:
 
     def __init__(self, run: str | Path):
         self.directory = Path(run).absolute() / "checkpoints"
+        loss = lambda metrics: metrics["val_loss"]  # noqa: E731
         keep = [
             checkpoint_managers.LatestN(2),
-            checkpoint_managers.BestN(get_metric_fn=lambda m: m["val_loss"], reverse=True, n=1),
+            checkpoint_managers.BestN(get_metric_fn=loss, reverse=True, n=1),
         ]
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep), cleanup_tmp_directories=True
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
+            cleanup_tmp_directories=True,
+            best_fn=loss,  # without it the losses would not be written
+            best_mode="min",
         )
-        self.manager = ocp.CheckpointManager(self.directory, options=options)
+        handlers = {"state": ocp.StandardCheckpointHandler(), "notes": ocp.JsonCheckpointHandler()}
+        self.manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
 
     def __enter__(self) -> "Checkpoints":
         return self

@@ -3,8 +3,10 @@
 Exit codes: 0 done; 1 failed, message on standard error; 2 wrong usage; 75 stopped by a signal after saving, start again to go on.
 """
 
+import argparse
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -95,3 +97,162 @@ def _split_commas(arguments: Sequence[str]) -> list[str]:
         listed = len(numbers) > 1 and all(n.strip().lstrip("-").replace(".", "", 1).isdigit() for n in numbers)
         out += [n.strip() for n in numbers] if listed else [argument]
     return out
+
+
+def evaluate(arguments: Sequence[str]) -> int:
+    return guarded(_evaluate)(arguments)
+
+
+def _evaluate(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="eval.py", description="Samples runs of either task at several temperatures and compares them.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories")
+    parser.add_argument("--out", type=Path, required=True, help="summary.json, report.html, samples/ go here")
+    parser.add_argument("--features", type=Path, help="feature store, if not the one the first run was trained on")
+    parser.add_argument("--temperatures", type=_numbers, default=(0.0, 0.333, 0.667, 0.8, 1.0, 1.2), help="comma list")
+    parser.add_argument("--samples", type=int, default=8, metavar="K", help="prosody samples of each utterance")
+    parser.add_argument("--split", default="test", help="what is reported; temperatures are always chosen on val")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--solver", help="diffusion: another solver than the run's (euler, midpoint, sde, dpm++2m)")
+    parser.add_argument("--solver-steps", type=int, help="diffusion: another number of steps")
+    parser.add_argument("--ode-likelihood", action="store_true", help="diffusion: estimate bits per dimension too; slow")
+    parser.add_argument("--speech", type=Path, help="folder of synthesised wavs to show in the report")
+    parser.add_argument(
+        "--vocoder", default="none", help="auto, hifigan, griffin_lim, a checkpoint: makes mels audible"
+    )
+    parser.add_argument("--banner", help="a warning to show on top of the report")
+    options = parser.parse_args(arguments)
+
+    from tts_gen import vocoders
+    from tts_gen.evaluation import compare, headline, page
+
+    use_compile_cache()
+    given = {"solver": options.solver, "solver_steps": options.solver_steps}
+    comparison = compare.open_comparison(
+        options.runs, options.out, options.temperatures, options.samples, options.split, options.seed,
+        options.features, {name: value for name, value in given.items() if value is not None}, options.ode_likelihood,
+    )  # fmt: skip
+    rows, chosen = compare.compare(comparison)
+    vocoder = None if options.vocoder == "none" else vocoders.load(options.vocoder, comparison.store.audio)
+    speech = [(path.stem, path) for path in sorted(options.speech.glob("*.wav"))] if options.speech else []
+    command = " ".join(["python eval.py", *map(shlex.quote, arguments)])
+    report = page.write_page(comparison, rows, chosen, [command], options.banner, speech, vocoder)
+    for task in ("prosody", "acoustic"):
+        if comparison.of_task(task):
+            headline.print_tables(page.headline_tables(comparison, rows, chosen, task))
+    print(f"rows    {options.out / 'summary.json'}\nreport  {report}")
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(sorted(float(x) for x in text.split(",")))
+
+
+def _corpus(options: argparse.Namespace) -> None:
+    from tts_gen.corpora import CORPORA
+
+    extra = {"debs": options.deb} if options.deb else {}
+    print(CORPORA[options.name](options.directory, workers=options.workers, seed=options.seed, **extra))
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from tts_gen.features.prepare import prepare
+
+    report = prepare(options.manifest, options.directory, workers=options.workers, f0_method=options.f0)
+    if not report.kept:
+        raise UserError(f"{options.manifest}: no utterance could be kept; {options.directory / 'drops.jsonl'} says why")
+    print(
+        f"next: python train.py configs/prosody_flow.py --workdir runs/prosody_flow --data.features {options.directory}"
+    )
+
+
+def _synthesize(options: argparse.Namespace) -> None:
+    from tts_gen import runs, synthesis, vocoders
+
+    use_compile_cache()
+    texts = [options.text] if options.text else _lines(options.file)
+    if not texts:
+        raise UserError(f"{options.file}: holds no text; give one sentence a line")
+    prosody, acoustic = runs.load(options.prosody), runs.load(options.acoustic)
+    controls = synthesis.Controls(
+        options.prosody_temperature, options.acoustic_temperature, options.seed, options.speaker, options.style,
+        options.pace, options.pitch,
+    )  # fmt: skip
+    spoken = synthesis.speak(texts, prosody, acoustic, controls)
+    vocoder = vocoders.load(options.vocoder, acoustic.audio)
+    for i, sentence in enumerate(spoken):
+        path = options.out if options.text else options.out / f"{i + 1:04d}.wav"
+        vocoders.write_wav(path, vocoder(sentence.mel), acoustic.audio.sample_rate)
+        print(f"{path}  {len(sentence.mel) * acoustic.audio.frame_seconds:.2f} s  {texts[i]}")
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from tts_gen.demo import demo
+
+    demo(options.out, options.corpus)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tts-gen", description="How should prosody and speech be generated: by regression, flows or diffusion?",
+        epilog="Training and evaluation: python train.py CONFIG --workdir DIR, python eval.py RUN... --out DIR.",
+    )  # fmt: skip
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, function: Callable[[argparse.Namespace], None], summary: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name, help=summary, description=summary, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        sub.set_defaults(function=function)
+        return sub
+
+    sub = command("corpus", _corpus, "get a corpus of speech and write its manifest")
+    sub.add_argument("name", choices=("asterisk", "queen", "espeak"), help="asterisk: one speaker, 24 min; queen: 4.4 h "
+                     "of acted speech; espeak: synthetic, needs no download")  # fmt: skip
+    sub.add_argument("directory", type=Path, metavar="DIR")
+    sub.add_argument("--deb", type=Path, action="append", help="a .deb file to read instead of downloading it (repeat)")
+    sub.add_argument("--workers", type=int, default=2)
+    sub.add_argument("--seed", type=int, default=0, help="of the split into train, val and test")
+
+    sub = command("prepare", _prepare, "features from a manifest: aligned phonemes, f0, mels, statistics")
+    sub.add_argument("manifest", type=Path, metavar="MANIFEST")
+    sub.add_argument("directory", type=Path, metavar="DIR")
+    sub.add_argument("--workers", type=int, default=2)
+    sub.add_argument("--f0", choices=("dio", "pyin"), default="dio", help="pitch tracker: WORLD's, or librosa's pYIN")
+
+    sub = command("synthesize", _synthesize, "text to speech with a prosody run and an acoustic run")
+    what = sub.add_mutually_exclusive_group(required=True)
+    what.add_argument("text", nargs="?", help="a sentence")
+    what.add_argument("--file", type=Path, help="text file, one sentence a line; --out is then a folder")
+    sub.add_argument("--prosody", type=Path, required=True, metavar="RUN")
+    sub.add_argument("--acoustic", type=Path, required=True, metavar="RUN")
+    sub.add_argument("--out", type=Path, required=True, help="wav file, or folder with --file")
+    sub.add_argument("--prosody-temperature", type=float, default=0.8)
+    sub.add_argument("--acoustic-temperature", type=float, default=0.667)
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--speaker", help="needed when the runs know several")
+    sub.add_argument("--style", help="the unlabelled utterances' by default")
+    sub.add_argument("--pace", type=float, default=1.0, help="2 is twice as fast")
+    sub.add_argument("--pitch", type=float, default=0.0, help="shift in semitones")
+    sub.add_argument("--vocoder", default="auto", help="auto, hifigan, griffin_lim, or a HiFi-GAN checkpoint file")
+
+    sub = command("demo", _demo, "everything: corpus, features, six models, evaluation, three sentences, report")
+    sub.add_argument("--out", type=Path, default=Path("runs/demo"))
+    sub.add_argument("--corpus", choices=("asterisk", "espeak"), default="asterisk")
+    return parser
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    return guarded(lambda _: options.function(options))(())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

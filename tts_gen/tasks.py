@@ -7,6 +7,7 @@ arrays as `batches` makes them; `length` [B] counts phonemes.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tts_gen import config
 from tts_gen.encoder import Encoder, repeat_to_frames
@@ -64,6 +65,12 @@ class Task(nn.Module):
         value, error = self.decoder.log_prob(self.target(batch, target_key), cond, mask, decoder_key)
         change, dimensions = self.change_of_variables(batch, mask)
         return value + change, error, dimensions
+
+    def residual(self, batch, rng):
+        """Target - sample at temperature 0, [B, L, C], and the mask [B, L]: what a regression's scale is fitted to."""
+        cond, length = self.condition(batch, None)
+        mask = length_mask(length // self.multiple * self.multiple, cond.shape[1])
+        return self.target(batch, rng) - self.decoder.sample(cond, mask, rng, 0.0), mask
 
 
 class Prosody(Task):
@@ -127,7 +134,7 @@ class Acoustic(Task):
 
     def change_of_variables(self, batch, mask):
         frames = jnp.sum(mask, 1)
-        return -frames * float(sum(map(jnp.log, self.stats.mel_std))), frames * self.channels
+        return -frames * float(np.sum(np.log(self.stats.mel_std))), frames * self.channels
 
 
 TASKS = {"prosody": Prosody, "acoustic": Acoustic}

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.scipy.stats import norm
 
 from tts_gen import config
+from tts_gen.config import UserError
 from tts_gen.decoders.wavenet import WaveNet
 from tts_gen.layers import dropout_masks
 
@@ -39,6 +40,14 @@ class Flow(config.Decoder):
         return "flow"
 
     def build(self, channels: int) -> "FlowModule":
+        """Raises UserError when the squeezed channels do not divide into even groups."""
+        squeezed = channels * self.squeeze
+        size = min(self.groups_of, squeezed)
+        if size % 2 or squeezed % size:
+            raise UserError(
+                f"{channels} channels times decoder.squeeze {self.squeeze} do not divide into decoder.groups_of "
+                f"{self.groups_of} channels, an even number; change one of them"
+            )
         return FlowModule(self, channels)
 
 

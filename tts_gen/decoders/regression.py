@@ -55,7 +55,7 @@ class RegressionModule(nn.Module):
 
     def log_prob(self, y, cond, mask, rng):
         """Laplace (L1) or Gaussian (L2) density around the prediction, one scale per channel: `calibration/scale`, 1 until fitted."""
-        scale = self.variable("calibration", "scale", jnp.ones, (self.channels,)).value
+        scale = self.get_variable("calibration", "scale", jnp.ones(self.channels))
         z = jnp.abs(self.predict(cond, mask, None) - y) / scale
         if self.config.loss == "l1":
             log_density = -z - jnp.log(2 * scale)

@@ -24,7 +24,7 @@ from tts_gen.features.progress import progress
 from tts_gen.features.store import SHARDS
 from tts_gen.features.writer import finish
 
-FORMAT = 1
+FORMAT = 2
 """of the shards; a store of another is not added to"""
 SHARD_SIZES = (16, 512)
 """utterances; in between, a shard is 1/256 of the corpus. What a killed run loses is one shard for each worker"""

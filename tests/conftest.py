@@ -1,0 +1,14 @@
+"""Settings of every test, made before jax is imported; the programs that tests start inherit them."""
+
+import os
+from pathlib import Path
+
+from hypothesis import settings
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")

@@ -1,0 +1,76 @@
+"""Small simulated corpora with planted structure, and tiny models, for the tests of batches, tasks and training."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from tts_gen.config import Audio, Config, Data, Encoder, Train
+from tts_gen.corpora import Utterance
+from tts_gen.decoders import DECODERS
+from tts_gen.features.record import Record
+from tts_gen.features.store import FeatureStore
+from tts_gen.features.writer import write_store
+from tts_gen.text import PAUSE, Phoneme
+
+AUDIO = Audio(n_mels=8)
+VOICED, UNVOICED = ("AH", "IY", "M"), ("S", "T")
+MEAN_LOG_F0 = {"ann": 5.3, "bob": 4.7, None: 5.0}
+
+SMALL = {
+    "regression": {"width": 16, "layers": 2, "kernel": 3},
+    "flow": {"steps": 2, "width": 8, "layers": 2},
+    "diffusion": {"widths": (16, 24), "solver_steps": 6},
+}
+"""settings that make a family tiny; one that is not named here is tested at its defaults"""
+GENERATIVE = [name for name in DECODERS if name != "regression"]
+
+
+def small_decoder(family: str, **changes):
+    return DECODERS[family](**(SMALL.get(family, {}) | changes))
+
+
+def small_config(task: str = "prosody", family: str = "regression", features: str | Path = "", **train) -> Config:
+    """Two buckets of 8 and 16 phonemes, or crops of 32 frames; 8 or 16 sequences in a batch."""
+    acoustic = task == "acoustic"
+    data = Data(str(features), (32,) if acoustic else (8, 16), 256 if acoustic else 128, context=2, max_phonemes=16)
+    settings = {"steps": 10, "warmup": 2, "log_every": 1, "save_every": 5, "learning_rate": 1e-2} | train
+    return Config(task, data, Encoder(16, 1, 3, 1, 2), small_decoder(family), Train(**settings))
+
+
+def simulated(n_phonemes: int, speaker: str | None, rng: np.random.Generator) -> Record:
+    """Phones of known effect: AH is high, IY low, M long; S and T are unvoiced; mels follow phone, pitch and noise."""
+    symbols = [PAUSE, *rng.choice([*VOICED, *UNVOICED], n_phonemes - 2), PAUSE]
+    phonemes = [Phoneme(s, int(s in ("AH", "IY")), i % 4, int(i % 5 == 0)) for i, s in enumerate(symbols)]
+    duration = np.array([4 + 3 * (s == "M") for s in symbols]) + rng.integers(-2, 3, n_phonemes)
+    effect = np.array([{"AH": 0.2, "IY": -0.2}.get(s, 0.0) for s in symbols])
+    log_f0 = (MEAN_LOG_F0[speaker] + effect + rng.normal(0, 0.1, n_phonemes)).astype(np.float32)
+    log_f0[[s not in VOICED for s in symbols]] = np.nan
+    level = np.repeat(np.nan_to_num(log_f0), duration)[:, None]
+    mel = level * np.linspace(-1, 1, AUDIO.n_mels) + rng.normal(0, 0.5, (duration.sum(), AUDIO.n_mels))
+    return Record(phonemes, duration.astype(np.int32), log_f0, mel.astype(np.float32))
+
+
+def make_store(root: Path, train: int = 42, held_out: int = 9, longest: int = 16, audio: Audio = AUDIO) -> FeatureStore:
+    """A feature store with the speakers ann, bob and none, and splits train, val and test."""
+    rng = np.random.default_rng(0)
+    items = []
+    for split, count in (("train", train), ("val", held_out), ("test", held_out)):
+        for i in range(count):
+            speaker = ("ann", "bob", None)[i % 3]
+            utterance = Utterance(f"{split}{i}", root / f"{split}{i}.wav", f"Text {i}.", speaker, "calm", split)
+            items.append((utterance, simulated(int(rng.integers(4, longest + 1)), speaker, rng)))
+    write_store(root, audio, items)
+    return FeatureStore(root)
+
+
+def randomised(variables, seed: int = 0, scale: float = 0.1):
+    """Parameters away from their start, where many layers are the identity or zero."""
+    leaves, tree = jax.tree.flatten(variables)
+    rng = np.random.default_rng(seed)
+    return tree.unflatten([x + scale * rng.standard_normal(x.shape).astype(np.float32) for x in leaves])
+
+
+def with_train(config: Config, **changes) -> Config:
+    return replace(config, train=replace(config.train, **changes))

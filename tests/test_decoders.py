@@ -1,0 +1,261 @@
+"""Every family of the registry keeps the protocol; then what is special to regression and to the flow."""
+
+from collections import Counter
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from models import GENERATIVE, randomised, small_decoder
+from scipy import stats
+
+from tts_gen.config import UserError
+from tts_gen.decoders import DECODERS, flow
+from tts_gen.layers import length_mask
+
+B, L, C, D = 3, 16, 2, 6
+LENGTHS = jnp.array([8, 12, 16])
+KEY = jax.random.key(0)
+
+
+def draw(seed: int, *shape: int) -> jax.Array:
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+class Model:
+    """A small decoder with randomised parameters, its methods jitted; `traces` counts how often each was traced."""
+
+    def __init__(self, family: str, channels: int = C, **changes):
+        self.family, self.module, self.traces = family, small_decoder(family, **changes).build(channels), Counter()
+        init = jax.jit(lambda y, cond, mask: self.module.init(KEY, y, cond, mask, KEY, False, method="loss"))
+        self.initial = init(draw(1, B, L, channels), draw(2, B, L, D), length_mask(LENGTHS, L))
+        self.variables = randomised(self.initial)
+        self.sample = jax.jit(lambda *args: self._apply("sample", *args))
+        self.log_prob = jax.jit(lambda *args: self._apply("log_prob", *args))
+        self.loss = jax.jit(lambda *args: self._apply("loss", *args, False))
+
+    def _apply(self, method: str, *args):
+        self.traces[method] += 1
+        return self.module.apply(self.variables, *args, method=method)
+
+
+@pytest.fixture(scope="module", params=DECODERS)
+def model(request):
+    return Model(request.param)
+
+
+@pytest.fixture
+def example():
+    """y, cond, mask."""
+    return draw(1, B, L, C), draw(2, B, L, D), length_mask(LENGTHS, L)
+
+
+def test_padding_content_changes_nothing(model, example):
+    y, cond, mask = example
+    m = mask[..., None]
+    y2, cond2 = jnp.where(m > 0, y, 50 * draw(3, B, L, C)), jnp.where(m > 0, cond, 50 * draw(4, B, L, D))
+    close = lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=2e-5)  # noqa: E731
+    loss = model.loss(y, cond, mask, KEY)
+    assert loss.shape == (B, L) and loss.dtype == jnp.float32
+    close(loss * mask, model.loss(y2, cond2, mask, KEY) * mask)
+    close(model.sample(cond, mask, KEY, 1.0) * m, model.sample(cond2, mask, KEY, 1.0) * m)
+    (value, error), (value2, error2) = (model.log_prob(*v, mask, KEY) for v in ((y, cond), (y2, cond2)))
+    assert value.shape == error.shape == (B,) and value.dtype == error.dtype == jnp.float32
+    close(value / 32, value2 / 32)
+    close(error / 32, error2 / 32)
+
+
+def test_amount_of_padding_changes_nothing(model, example):
+    """Of the first row, whose random draws are the same in an array with longer rows."""
+    y, cond, mask = example
+    longer = [jnp.pad(x, ((0, 0), (0, 8), (0, 0))[: x.ndim]) for x in example]
+    close = lambda a, b: np.testing.assert_allclose(a[0, :8], b[0, :8], atol=2e-5, rtol=2e-5)  # noqa: E731
+    close(model.loss(y, cond, mask, KEY), model.loss(*longer, KEY))
+    close(model.sample(cond, mask, KEY, 1.0), model.sample(*longer[1:], KEY, 1.0))
+    (value, error), (value2, error2) = model.log_prob(y, cond, mask, KEY), model.log_prob(*longer, KEY)
+    assert np.all(np.abs(value - value2) < 1e-3 + 5 * (error + error2))
+
+
+def test_temperature_is_traced_and_zero_is_deterministic(model, example):
+    _, cond, mask = example
+    model.sample(cond, mask, KEY, 1.0)
+    before = model.traces["sample"]
+    one, two = (model.sample(cond, mask, jax.random.key(seed), 0.0) for seed in (1, 2))
+    np.testing.assert_array_equal(one, two)
+    for temperature in (0.333, 1.2):
+        model.sample(cond, mask, KEY, temperature)
+    assert model.traces["sample"] == before
+
+
+def test_spread_grows_with_temperature_in_generative_families(model, example):
+    _, cond, mask = example
+    samples = [[model.sample(cond, mask, jax.random.key(s), t)[2] for s in range(12)] for t in (0.0, 0.5, 1.0)]
+    none, half, full = np.ptp(samples, axis=1).mean((1, 2))
+    assert none == 0
+    if model.family in GENERATIVE:
+        assert 0 < 1.3 * half < full
+    else:
+        assert half == full == 0
+
+
+def test_gradients_are_finite_and_reach_every_parameter(model, example):
+    y, cond, mask = example
+
+    @jax.jit
+    def gradient(variables, cond):
+        def mean(variables, cond):
+            loss = model.module.apply(variables, y, cond, mask, KEY, True, method="loss")
+            return jnp.sum(loss * mask) / jnp.sum(mask)
+
+        return jax.grad(mean, argnums=(0, 1))(variables, cond)
+
+    of_variables, of_cond = gradient(model.variables, cond)
+    for path, leaf in jax.tree.leaves_with_path(of_variables):
+        assert np.isfinite(leaf).all() and np.any(leaf), jax.tree_util.keystr(path)
+    assert np.isfinite(of_cond).all()
+    assert (np.abs(of_cond).max(-1) > 0)[np.asarray(mask) > 0].all()
+    assert not np.any(of_cond[np.asarray(mask) == 0])
+
+
+# Flow
+
+
+@pytest.fixture(scope="module")
+def normalizing_flow():
+    return Model("flow")
+
+
+def test_flow_loss_is_the_negative_log_prob_per_channel(normalizing_flow, example):
+    y, cond, mask = example
+    value, error = normalizing_flow.log_prob(y, cond, mask, KEY)
+    np.testing.assert_allclose(jnp.sum(normalizing_flow.loss(y, cond, mask, KEY) * mask, 1) * C, -value, rtol=1e-5)
+    assert not np.any(error)
+
+
+def test_flow_step_inverts_and_its_log_det_is_the_jacobians():
+    step = flow.FlowStep(small_decoder("flow"), 4)
+    y, cond, mask = draw(1, 1, 3, 4), draw(2, 1, 3, 8), jnp.ones((1, 3))
+    dropped = [1.0, 1.0]
+    variables = randomised(step.init(KEY, y, cond, mask, dropped, method="forward_and_log_det"), scale=0.3)
+
+    @jax.jit
+    def check(y):
+        forward = lambda y: step.apply(variables, y, cond, mask, dropped, method="forward_and_log_det")  # noqa: E731
+        z, log_det = forward(y)
+        jacobian = jax.jacobian(lambda y: forward(y)[0].ravel())(y).reshape(12, 12)
+        return log_det, jnp.linalg.slogdet(jacobian)[1], step.apply(variables, z, cond, mask, dropped, method="inverse")
+
+    log_det, truth, back = check(y)
+    assert log_det.shape == (1, 3)
+    np.testing.assert_allclose(log_det.sum(), truth, atol=1e-4)
+    np.testing.assert_allclose(back, y, atol=1e-4)
+
+
+def test_flow_density_is_that_of_its_samples(normalizing_flow):
+    """Change of variables through `sample`: log p(y(eps)) = log N(eps) - log |det dy/deps|."""
+    cond, mask, eps = draw(2, 1, 4, D), jnp.ones((1, 4)), draw(3, 1, 2, 2 * C)
+    variables = randomised(normalizing_flow.initial, scale=0.3)
+
+    @jax.jit
+    def check(eps):
+        def sample(eps):
+            with mock.patch.object(jax.random, "normal", lambda *_: eps):
+                return normalizing_flow.module.apply(variables, cond, mask, KEY, 1.0, method="sample")
+
+        y = sample(eps)
+        jacobian = jax.jacobian(sample)(eps).reshape(eps.size, eps.size)
+        value = normalizing_flow.module.apply(variables, y, cond, mask, KEY, method="log_prob")[0]
+        return value[0], jnp.linalg.slogdet(jacobian)[1]
+
+    value, log_det = check(eps)
+    np.testing.assert_allclose(value, stats.norm.logpdf(eps).sum() - log_det, atol=1e-3)
+
+
+def test_flow_density_integrates_to_one():
+    decoder = small_decoder("flow", groups_of=2).build(1)
+    axis = np.linspace(-12, 12, 121)
+    y = jnp.asarray(np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2, 1), jnp.float32)
+    cond, mask = jnp.broadcast_to(draw(2, 1, 2, D), (len(y), 2, D)), jnp.ones((len(y), 2))
+    start = decoder.init(KEY, draw(1, 64, 2, 1), cond[:64], mask[:64], KEY, False, method="loss")
+    value = jax.jit(decoder.apply, static_argnames="method")(
+        randomised(start, scale=0.2), y, cond, mask, KEY, method="log_prob"
+    )[0]
+    mass = np.exp(np.asarray(value, np.float64)).reshape(121, 121)
+    assert mass[[0, -1]].max() < 1e-6 and mass[:, [0, -1]].max() < 1e-6  # the grid holds it all
+    assert abs(mass.sum() * 0.2**2 - 1) < 0.01
+
+
+def test_actnorm_starts_by_normalising_the_first_batch(normalizing_flow):
+    c, mask = normalizing_flow.module.config, length_mask(LENGTHS // 2, L // 2)
+    z = 5 + 3 * draw(1, B, L // 2, 2 * C)
+    variables = flow.ActNorm().init(KEY, z, mask, method="forward_and_log_det")
+    out, _ = flow.ActNorm().apply(variables, z, mask, method="forward_and_log_det")
+    valid = np.asarray(out)[np.asarray(mask) > 0]
+    np.testing.assert_allclose(valid.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(valid.std(0), 1, atol=1e-5)
+    # In the whole flow every step's ActNorm is set by what the steps before make of the batch.
+    z, dropped = draw(1, B, L, C).reshape(B, L // 2, 2 * C) * mask[..., None], [1.0] * c.layers
+    for i in range(c.steps):
+        step = {"params": jax.tree.map(lambda x: x[i], normalizing_flow.initial["params"]["steps"])}  # noqa: B023
+        module = flow.FlowStep(c, 2 * C)
+        normed = module.apply(step, z, mask, method=lambda m, z, mask: m.norm.forward_and_log_det(z, mask)[0])
+        valid = np.asarray(normed)[np.asarray(mask) > 0]
+        np.testing.assert_allclose(valid.mean(0), 0, atol=1e-4)
+        np.testing.assert_allclose(valid.std(0), 1, atol=1e-4)
+        z, _ = module.apply(step, z, jnp.zeros((B, L // 2, c.width)), mask, dropped, method="forward_and_log_det")
+
+
+@pytest.mark.parametrize("channels, settings", [(3, {"squeeze": 2}), (3, {"squeeze": 1}), (4, {"groups_of": 3})])
+def test_flow_refuses_channels_that_do_not_split(channels, settings):
+    with pytest.raises(UserError, match=f"{channels} channels.*squeeze.*groups_of"):
+        small_decoder("flow", **settings).build(channels)
+
+
+# Regression
+
+
+def test_regression_density_against_scipy(example):
+    y, cond, mask = example
+    scale = np.array([0.5, 2.0], np.float32)
+    for loss, density in (("l1", stats.laplace), ("l2", stats.norm)):
+        model = Model("regression", loss=loss)
+        variables = model.variables | {"calibration": {"scale": scale}}
+        value, error = model.module.apply(variables, y, cond, mask, KEY, method="log_prob")
+        prediction = model.sample(cond, mask, KEY, 1.0)
+        truth = np.sum(density.logpdf(y, prediction, scale) * mask[..., None], (1, 2))
+        np.testing.assert_allclose(value, truth, rtol=1e-5)
+        assert not np.any(error)
+        unfitted = np.sum(density.logpdf(y, prediction, 1.0) * mask[..., None], (1, 2))
+        np.testing.assert_allclose(model.log_prob(y, cond, mask, KEY)[0], unfitted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss, centre", [("l2", 1.0), ("l1", np.log(2))])
+def test_regression_learns_the_mean_or_the_median(loss, centre):
+    """y = cond_0 + Exponential(1): L2 must go to the mean of the noise, L1 to its median; both vary less than y."""
+    module = small_decoder("regression", loss=loss, dropout=0.0).build(1)
+    mask, optimizer = jnp.ones((32, 8)), optax.adam(optax.cosine_decay_schedule(1e-2, 300))
+
+    def data(key):
+        cond = jax.random.normal(key, (32, 8, D))
+        return cond, cond[..., :1] + jax.random.exponential(jax.random.fold_in(key, 1), (32, 8, 1))
+
+    @jax.jit
+    def fit():
+        def step(carry, i):
+            params, state = carry
+            cond, y = data(jax.random.key(i))
+            mean = lambda p: module.apply(p, y, cond, mask, KEY, True, method="loss").mean()  # noqa: E731
+            updates, state = optimizer.update(jax.grad(mean)(params), state)
+            return (optax.apply_updates(params, updates), state), None
+
+        cond, y = data(KEY)
+        params = module.init(KEY, y, cond, mask, KEY, False, method="loss")
+        (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), jnp.arange(300))
+        return module.apply(params, cond, mask, KEY, 1.0, method="sample"), cond, y
+
+    prediction, cond, y = fit()
+    np.testing.assert_allclose((prediction - cond[..., :1]).mean(), centre, atol=0.1)
+    assert np.std(prediction - cond[..., :1]) < 0.25
+    assert np.std(prediction) < 0.85 * np.std(y)

@@ -1,0 +1,78 @@
+"""Building blocks: masks, dropout, rotary positions, and that padding never reaches a valid position."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from models import randomised
+
+from tts_gen.layers import ConvBlock, TransformerBlock, dropout_masks, length_mask, rotary, time_embedding
+
+KEY = jax.random.key(0)
+
+
+def test_length_mask():
+    np.testing.assert_array_equal(length_mask(jnp.array([0, 2, 3]), 3), [[0, 0, 0], [1, 1, 0], [1, 1, 1]])
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_dropout_keeps_the_mean(rate):
+    masks = dropout_masks(KEY, rate, 3, (50, 100))
+    assert len(masks) == 3
+    for mask in masks:
+        kept = np.asarray(mask) > 0
+        assert np.unique(np.asarray(mask)).size == 2
+        assert abs(1 - kept.mean() - rate) < 0.02
+        assert abs(mask.mean() - 1) < 0.05
+    assert not np.array_equal(masks[0], masks[1])
+
+
+def test_no_dropout_in_evaluation():
+    assert dropout_masks(None, 0.5, 2, (3,)) == [1.0, 1.0] == dropout_masks(KEY, 0.0, 2, (3,))
+
+
+def test_rotary_products_depend_on_the_distance_alone():
+    q, k = jax.random.normal(KEY, (2, 8))
+    row = lambda x: rotary(jnp.broadcast_to(x, (1, 12, 1, 8)))[0, :, 0]  # noqa: E731
+    products = np.asarray(row(q) @ row(k).T)
+    for distance in (-5, 0, 3):
+        diagonal = np.diagonal(products, distance)
+        np.testing.assert_allclose(diagonal, diagonal[0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(row(q), axis=-1), np.linalg.norm(q), rtol=1e-5)
+    assert np.ptp(products) > 0.1
+
+
+def test_time_embedding_tells_near_times_apart():
+    t = jnp.linspace(0, 1, 101)
+    embedding = np.asarray(time_embedding(t, 16))
+    assert embedding.shape == (101, 16)
+    distance = np.linalg.norm(embedding[:, None] - embedding[None], axis=-1) + 10 * np.eye(101)
+    assert distance.min() > 0.1
+
+
+@pytest.mark.parametrize("block, dropped", [(ConvBlock(3), 1.0), (TransformerBlock(2), (1.0, 1.0))])
+def test_blocks_ignore_padding(block: nn.Module, dropped):
+    x, other = jax.random.normal(KEY, (2, 2, 10, 8))
+    mask = length_mask(jnp.array([6, 10]), 10)
+    variables = randomised(jax.jit(block.init)(KEY, x, mask, dropped))
+    apply = jax.jit(lambda x, mask: block.apply(variables, x, mask, dropped) * mask[..., None])
+    changed = jnp.where(mask[..., None] > 0, x, 100 * other)
+    np.testing.assert_allclose(apply(x, mask), apply(changed, mask), atol=1e-5)
+    longer = jnp.pad(x, ((0, 0), (0, 4), (0, 0)), constant_values=7.0)
+    np.testing.assert_allclose(apply(longer, jnp.pad(mask, ((0, 0), (0, 4))))[:, :10], apply(x, mask), atol=1e-5)
+
+
+def test_conv_block_starts_as_the_identity():
+    x = jax.random.normal(KEY, (2, 10, 8))
+    y, _ = ConvBlock(3).init_with_output(KEY, x, jnp.ones((2, 10)), 1.0)
+    np.testing.assert_array_equal(x, y)
+
+
+def test_transformer_sees_positions_beyond_the_neighbours():
+    x = jax.random.normal(KEY, (1, 10, 8))
+    block = TransformerBlock(2)
+    variables = jax.jit(block.init)(KEY, x, jnp.ones((1, 10)), (1.0, 1.0))
+    first = lambda x: block.apply(variables, x, jnp.ones((1, 10)), (1.0, 1.0))[0, 0].sum()  # noqa: E731
+    influence = np.abs(jax.jit(jax.grad(first))(x)[0]).max(-1)
+    assert (influence > 1e-6).all()

@@ -1,0 +1,202 @@
+"""Tasks: what must not leak does not, units are right, and every family trains in both tasks."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from models import make_store, randomised, small_config
+from scipy import integrate, stats
+
+from tts_gen import tasks
+from tts_gen.batches import Crop, acoustic_batch, prosody_batch
+from tts_gen.decoders import DECODERS
+from tts_gen.encoder import repeat_to_frames
+
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("store"))
+
+
+def make_batch(store, task: str, rows: int = 4, positions: int = 16, frames: int = 96) -> dict:
+    utterances = store.read(store.split("train")[:rows])
+    if task == "prosody":
+        return prosody_batch(utterances, store.stats, positions)
+    return acoustic_batch([Crop(u) for u in utterances], store.stats, positions, frames)
+
+
+class Built:
+    """A small task with randomised parameters and jitted methods."""
+
+    def __init__(self, store, task: str, family: str = "regression", scale: float = 0.1):
+        self.task = tasks.build(small_config(task, family), store.inventory, store.stats)
+        self.batch = make_batch(store, task)
+        init = jax.jit(lambda batch: self.task.init(KEY, batch, KEY, False, method="loss"))
+        self.variables = randomised(init(self.batch), scale=scale)
+        self.loss = jax.jit(lambda batch, rng: self.task.apply(self.variables, batch, rng, False, method="loss"))
+        self.sample = jax.jit(lambda batch, rng: self.task.apply(self.variables, batch, rng, 1.0, method="sample"))
+        self.log_prob = jax.jit(lambda batch, rng: self.task.apply(self.variables, batch, rng, method="log_prob"))
+        self.mean_loss = lambda variables, batch: tasks.mean_loss(self.task, variables, batch, KEY, True)
+
+
+@pytest.fixture(scope="module", params=["prosody", "acoustic"])
+def built(request, store):
+    return Built(store, request.param)
+
+
+@pytest.fixture(scope="module")
+def prosody(store):
+    return Built(store, "prosody")
+
+
+def valid(batch: dict, key: str = "length") -> np.ndarray:
+    length = batch.get("frames", batch["length"]) if key == "frames" else batch["length"]
+    width = batch["mel"].shape[1] if key == "frames" and "mel" in batch else batch["phoneme"].shape[1]
+    return np.arange(width) < length[:, None]
+
+
+@pytest.mark.parametrize("task", tasks.TASKS)
+@pytest.mark.parametrize("family", [f for f in DECODERS if f != "regression"])
+def test_every_family_trains_in_every_task(store, task, family):
+    model = Built(store, task, family, scale=0.0)
+
+    @jax.jit
+    def fit(variables):
+        def step(variables, _):
+            loss, gradient = jax.value_and_grad(model.mean_loss)(variables, model.batch)
+            return jax.tree.map(lambda p, g: p - 0.02 * g, variables, gradient), loss
+
+        return jax.lax.scan(step, variables, None, 40)[1]
+
+    losses = fit(model.variables)
+    assert np.isfinite(losses).all() and losses[-1] < losses[0] - 0.05
+
+
+def test_padding_of_the_batch_changes_nothing(built):
+    batch = built.batch
+    frames, phonemes = valid(batch, "frames"), valid(batch)
+    rng = np.random.default_rng(0)
+    noisy = {}
+    for name, x in batch.items():
+        if x.ndim == 1:
+            noisy[name] = x
+            continue
+        mask = frames if x.shape[1] == frames.shape[1] and name in ("mel", "frame_phoneme", "frame_position") else phonemes
+        mask = mask[..., None] if x.ndim == 3 else mask
+        junk = rng.integers(0, 3, x.shape) if x.dtype != np.float32 else rng.normal(0, 9, x.shape)
+        noisy[name] = np.where(mask, x, junk).astype(x.dtype)
+    (loss, mask), (loss2, mask2) = built.loss(batch, KEY), built.loss(noisy, KEY)
+    np.testing.assert_array_equal(mask, mask2)
+    np.testing.assert_allclose(loss * mask, loss2 * mask, atol=1e-5)
+    shown = valid(batch, "frames")[..., None]
+    np.testing.assert_allclose(built.sample(batch, KEY) * shown, built.sample(noisy, KEY) * shown, atol=1e-5)
+    for a, b in zip(built.log_prob(batch, KEY), built.log_prob(noisy, KEY), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_lengths_are_cropped_for_the_loss_and_padded_for_samples(prosody, store):
+    """With 7 phonemes the loss covers 6; the sample's seventh is as if nothing followed."""
+    utterances = [u for u in store.read(store.split("train")) if len(u.phoneme) % 2][:4]
+    batch = prosody_batch(utterances, store.stats, 16)
+    _, mask = prosody.loss(batch, KEY)
+    np.testing.assert_array_equal(mask.sum(1), batch["length"] // 2 * 2)
+    last = np.arange(16) == batch["length"][:, None] - 1
+    changed = batch | {"duration": np.where(last, 40, batch["duration"])}
+    np.testing.assert_allclose(*(prosody.loss(b, KEY)[0] * mask for b in (batch, changed)), atol=1e-6)
+    sample, wider = prosody.sample(batch, KEY), prosody.sample(prosody_batch(utterances, store.stats, 20), KEY)
+    for row, n in enumerate(batch["length"]):
+        np.testing.assert_allclose(sample[row, :n], wider[row, :n], atol=1e-5)
+
+
+def test_unvoiced_pitch_does_not_leak(built, store):
+    batch = built.batch
+    if "mel" in batch:
+        utterances = store.read(store.split("train")[:4])
+        changed = [Crop(replace(u, log_f0=np.where(u.voiced, u.log_f0, 7.0).astype(np.float32))) for u in utterances]
+        other = acoustic_batch(changed, store.stats, 16, 96)
+        assert np.isfinite(batch["log_f0"]).all()
+    else:
+        other = batch | {"log_f0": np.where(batch["voiced"], batch["log_f0"], 99.0).astype(np.float32)}
+    for method in (built.loss, built.log_prob, built.sample):
+        for a, b in zip(jax.tree.leaves(method(batch, KEY)), jax.tree.leaves(method(other, KEY)), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_prosody_bits_against_a_known_density(store):
+    """A model that predicts N(0, 1) in normalised units: Gaussian log-f0, log-normal frames, dequantised."""
+    model = Built(store, "prosody", scale=0.0)
+    batch = model.batch | {"length": model.batch["length"] // 2 * 2}
+    nats = np.mean([model.log_prob(batch, jax.random.key(s))[0] for s in range(400)], 0)
+    s, (_, _, dimensions) = store.stats, model.log_prob(batch, KEY)
+    for row, u in enumerate(store.read(store.split("train")[:4])):
+        n = batch["length"][row]
+        voiced = u.voiced[:n]
+        pitch = stats.norm.logpdf(u.log_f0[:n], s.log_f0_mean[u.speaker], s.log_f0_std[u.speaker])[voiced].sum()
+        frames = stats.lognorm(s.log_duration_std, scale=np.exp(s.log_duration_mean))
+        duration = sum(integrate.quad(frames.logpdf, d, d + 1)[0] for d in u.duration[:n])
+        assert dimensions[row] == n + voiced.sum()
+        assert abs(nats[row] - (pitch + duration)) / dimensions[row] < 0.05
+
+
+def test_acoustic_bits_against_a_known_density(store):
+    model = Built(store, "acoustic", scale=0.0)
+    variables = model.variables
+    variables["params"]["decoder"] = jax.tree.map(jnp.zeros_like, variables["params"]["decoder"])
+    value, _, dimensions = model.task.apply(variables, model.batch, KEY, method="log_prob")
+    for row, u in enumerate(store.read(store.split("train")[:4])):
+        mel = u.mel[: len(u.mel) // 4 * 4]
+        truth = stats.norm.logpdf(mel, store.stats.mel_mean, store.stats.mel_std).sum()
+        assert dimensions[row] == mel.size
+        assert abs(value[row] - truth) / mel.size < 0.02  # the fixed noise of 0.05 and its draw
+
+
+def test_frames_undo_the_normalisation(prosody, store):
+    durations = store.read(store.split("train")[:1])[0].duration
+    normalised = store.stats.normalise_log_duration(np.log(durations + 0.5))
+    np.testing.assert_allclose(prosody.task.frames(normalised), durations + 0.5, rtol=1e-5)
+
+
+def test_durations_are_dequantised_and_unvoiced_pitch_is_noise(prosody):
+    keys = jax.random.split(KEY, 500)
+    target = jax.vmap(lambda rng: prosody.task.target(prosody.batch, rng))(keys)
+    frames = np.asarray(prosody.task.frames(target[..., 1])) - np.maximum(prosody.batch["duration"], 1)
+    assert -1e-3 < frames.min() < 0.01 and 0.99 < frames.max() < 1.001
+    np.testing.assert_allclose(frames.mean(), 0.5, atol=0.01)
+    pitch, voiced = np.asarray(target[..., 0]), prosody.batch["voiced"]
+    np.testing.assert_array_equal(pitch[0][voiced], prosody.batch["log_f0"][voiced])
+    unvoiced = pitch[:, ~voiced]
+    np.testing.assert_allclose([unvoiced.mean(), unvoiced.std()], [0, 1], atol=0.03)
+
+
+def test_utterances_without_a_label_train_the_unknown_row(prosody):
+    assert 0 in prosody.batch["speaker"] and 1 in prosody.batch["speaker"]
+    gradient = jax.jit(jax.grad(prosody.mean_loss))(prosody.variables, prosody.batch)
+    rows = np.abs(gradient["params"]["encoder"]["speaker"]["embedding"]).max(1)
+    seen = np.isin(np.arange(len(rows)), prosody.batch["speaker"])
+    assert (rows[seen] > 0).all() and not rows[~seen].any()
+
+
+def test_conditions_reach_the_output(built):
+    """Each input that should matter does: phonemes, stress, speaker, pitch and durations."""
+    names = ["phoneme", "stress", "edge", "punctuation", "speaker"]
+    if "mel" in built.batch:
+        names += ["frame_position"]
+        pitch = built.batch | {"log_f0": built.batch["log_f0"] + 1}
+        assert np.abs(built.sample(pitch, KEY) - built.sample(built.batch, KEY)).max() > 1e-3
+    for name in names:
+        x = built.batch[name]
+        changed = built.batch | {name: np.where(x == 0, 1, 0).astype(x.dtype)}
+        assert np.abs(built.sample(changed, KEY) - built.sample(built.batch, KEY)).max() > 1e-3, name
+
+
+@given(st.lists(st.integers(0, 7), min_size=12, max_size=12))
+def test_repeat_to_frames(phonemes):
+    h = np.arange(8 * 3, dtype=np.float32).reshape(1, 8, 3)
+    frames = repeat_to_frames(jnp.asarray(h), jnp.array([phonemes]))
+    np.testing.assert_array_equal(frames[0], np.stack([h[0, p] for p in phonemes]))

@@ -1,0 +1,211 @@
+"""`eval.py RUN...`: samples runs of both tasks on val and test at every temperature, beside controls and floor -> rows.
+
+Val chooses (temperatures, scales, the controls' noise); test is what is reported.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tts_gen import runs
+from tts_gen.config import UserError
+from tts_gen.evaluation import controls, rows
+from tts_gen.evaluation.generate import (
+    Split, mel_samples, oracle_prosody, prosody_samples, samples_path, whole_frames,
+)  # fmt: skip
+from tts_gen.evaluation.headline import choose_temperatures
+from tts_gen.evaluation.likelihood import bits_per_dim_row
+from tts_gen.evaluation.mel import mel_floor_rows, mel_rows
+from tts_gen.evaluation.prosody import Prosody, floor_rows, prosody_rows
+from tts_gen.features.files import write_json
+from tts_gen.features.store import FeatureStore
+from tts_gen.runs import Run
+
+log = logging.getLogger(__name__)
+
+DETERMINISTIC = ("l1", "l2")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was compared, and how."""
+
+    out: Path
+    store: FeatureStore
+    runs: list[Run]
+    temperatures: tuple[float, ...]
+    samples: int
+    split: str
+    seed: int
+    ode_likelihood: bool = False
+
+    def of_task(self, task: str) -> list[Run]:
+        return [run for run in self.runs if run.config.task == task]
+
+    def grid(self, run: Run) -> list[float | None]:
+        """Temperatures a run is sampled at; [None] where there is no noise to scale. Mels: at most three of them."""
+        if run.label in DETERMINISTIC:
+            return [None]
+        if run.config.task == "acoustic" and len(self.temperatures) > 3:
+            return [t for t in self.temperatures if t in MEL_TEMPERATURES] or list(self.temperatures[-3:])
+        return list(self.temperatures)
+
+    def identity(self, run: Run | None, task: str, split: str, temperature: float | None, samples: int) -> dict:
+        solver = getattr(run.config.decoder, "solver", None) if run else None
+        return {
+            "task": task,
+            "family": run.label if run else None,
+            "temperature": temperature,
+            "corpus": self.store.root.name,
+            "split": split,
+            "run": str(run.path) if run else None,
+            "seed": self.seed,
+            "solver": solver,
+            "steps": getattr(run.config.decoder, "solver_steps", None) if solver else None,
+            "samples": samples,
+        }
+
+
+MEL_TEMPERATURES = (0.333, 0.667, 1.0)
+"""of a longer list, those at which mels are sampled: each costs as much as a whole prosody sweep"""
+
+
+def open_comparison(
+    paths: Sequence[Path], out: Path, temperatures: Sequence[float], samples: int, split: str, seed: int,
+    features: Path | None = None, solver: dict | None = None, ode_likelihood: bool = False,
+) -> Comparison:  # fmt: skip
+    """`solver`: decoder fields for the runs that have a solver.
+
+    Raises UserError for a directory that is no run, runs that do not fit the features, and two runs of one name.
+    """
+    loaded = [runs.load(path) for path in paths]
+    loaded = [runs.load(run.path, solver) if solver and hasattr(run.config.decoder, "solver") else run for run in loaded]
+    names = [run.path.name for run in loaded]
+    if len(set(names)) < len(names):
+        raise UserError(
+            f"runs are told apart by their folder's name, and two of these are the same: {', '.join(names)}"
+        )
+    store = FeatureStore(features or loaded[0].config.data.features)
+    for run in loaded:
+        run.audio.check_equal(store.audio, str(run.path), str(store.root))
+        if run.inventory != store.inventory:
+            raise UserError(f"{run.path} was trained with other phonemes, speakers or styles than {store.root} holds")
+    return Comparison(out, store, loaded, tuple(temperatures), samples, split, seed, ode_likelihood)
+
+
+def compare(c: Comparison) -> tuple[list[dict], dict[str, float]]:
+    """All rows, and the temperature chosen on val for each generative run by name. Writes summary.json, summary.csv and
+    chosen.json, and the samples; a second call does only what is missing."""
+    start = time.monotonic()
+    splits = {name: Split.read(c.store, name) for name in dict.fromkeys(("val", c.split))}
+    found: list[dict] = []
+    for task, of_task in (("prosody", _prosody), ("acoustic", _acoustic)):
+        if chosen_runs := c.of_task(task):
+            found += of_task(c, chosen_runs, splits)
+            found += [_bits(c, run, splits) for run in chosen_runs]
+    val = [row for row in found if row["split"] == "val"]
+    chosen = {}
+    for task in ("prosody", "acoustic"):
+        best = choose_temperatures(val, task)
+        chosen |= {Path(run).name: best[family, run] for family, run in best}
+    rows.write(found, c.out / "summary.json")
+    rows.write_csv(found, c.out / "summary.csv")
+    write_json(c.out / "chosen.json", chosen)
+    log.info("evaluated %d runs in %.0f s", len(c.runs), time.monotonic() - start)
+    return found, chosen
+
+
+def _prosody(c: Comparison, prosody_runs: list[Run], splits: dict[str, Split]) -> list[dict]:
+    found = []
+    for split in splits.values():
+        oracle = oracle_prosody(split, c.store)
+        for run in prosody_runs:
+            for temperature in c.grid(run):
+                began = time.monotonic()
+                generated = generated_prosody(c, run, split, oracle, temperature)
+                count = 1 if temperature is None else c.samples
+                found += prosody_rows(
+                    generated, oracle, c.identity(run, "prosody", split.name, temperature, count), seed=c.seed
+                )
+                _tell(run, split, temperature, began)
+    split = splits[c.split]
+    oracle = oracle_prosody(split, c.store)
+    identity = c.identity(None, "prosody", split.name, None, 1)
+    found += floor_rows(oracle, identity, c.seed)
+    for run in [run for run in prosody_runs if run.label == "l2"][:1]:
+        for family, generated in control_sets(c, run, splits, oracle).items():
+            identity = c.identity(run, "prosody", split.name, None, c.samples) | {"family": family}
+            found += prosody_rows(generated, oracle, identity, seed=c.seed)
+    return found
+
+
+def generated_prosody(c: Comparison, run: Run, split: Split, oracle: Prosody, temperature: float | None) -> Prosody:
+    """Samples [K, n] in whole frames and normalised log-f0; [n] for a regression."""
+    count = 1 if temperature is None else c.samples
+    path = samples_path(c.out, run, split.name, temperature)
+    y = prosody_samples(run, split, temperature, count, c.seed, path)
+    ends = _ends(oracle)
+    duration = np.stack([whole_frames(run, d, ends) for d in y[..., 1]])
+    log_f0 = y[..., 0]
+    if temperature is None:
+        log_f0, duration = log_f0[0], duration[0]
+    return Prosody(**(vars(oracle) | {"log_f0": log_f0, "duration": duration}))
+
+
+def control_sets(c: Comparison, l2: Run, splits: dict[str, Split], oracle: Prosody) -> dict[str, Prosody]:
+    """The controls on the reported split, made from the L2 run and its residual on val."""
+    prediction = {}
+    for split in splits.values():
+        path = samples_path(c.out, l2, split.name, None)
+        prediction[split.name] = prosody_samples(l2, split, None, 1, c.seed, path)[0]
+    val = oracle_prosody(splits["val"], c.store)
+    # The middle of a whole frame's dequantisation interval stands for it.
+    log_duration = l2.stats.normalise_log_duration(np.log(val.duration + 0.5))
+    calibration = controls.calibrate(prediction["val"], np.stack([val.log_f0, log_duration], 1), val.voiced, val.pause)
+    ends = _ends(oracle)
+    return controls.controls(
+        oracle, prediction[c.split], calibration, lambda d: whole_frames(l2, d, ends), c.samples, c.seed
+    )
+
+
+def _ends(oracle: Prosody) -> np.ndarray:
+    """Where each utterance ends in the flat arrays."""
+    return np.cumsum(np.unique(oracle.utterance, return_counts=True)[1])
+
+
+def _acoustic(c: Comparison, acoustic_runs: list[Run], splits: dict[str, Split]) -> list[dict]:
+    found = []
+    for split in splits.values():
+        oracle, groups = [u.mel for u in split.utterances], _groups(c, split)
+        for run in acoustic_runs:
+            for temperature in c.grid(run):
+                began = time.monotonic()
+                path = samples_path(c.out, run, split.name, temperature)
+                generated = mel_samples(run, split, temperature, c.seed, path)
+                identity = c.identity(run, "acoustic", split.name, temperature, 1)
+                found += mel_rows(generated, oracle, groups, identity, seed=c.seed)
+                _tell(run, split, temperature, began)
+    split = splits[c.split]
+    identity = c.identity(None, "acoustic", split.name, None, 1)
+    return found + mel_floor_rows([u.mel for u in split.utterances], _groups(c, split), identity, c.seed)
+
+
+def _bits(c: Comparison, run: Run, splits: dict[str, Split]) -> dict:
+    began = time.monotonic()
+    identity = c.identity(run, run.config.task, c.split, None, 1)
+    row = bits_per_dim_row(run, splits["val"], splits[c.split], _groups(c, splits[c.split]), identity, c.seed, c.ode_likelihood)
+    log.info("%s: bits per dimension  %.1f s", run.path.name, time.monotonic() - began)
+    return row
+
+
+def _groups(c: Comparison, split: Split) -> np.ndarray:
+    return np.array([c.store.index[p].group for p in split.positions])
+
+
+def _tell(run: Run, split: Split, temperature: float | None, began: float) -> None:
+    tau = "" if temperature is None else f" τ {temperature:g}"
+    log.info("%s on %s%s  %.1f s", run.path.name, split.name, tau, time.monotonic() - began)

@@ -1,0 +1,127 @@
+"""Samples of a run over a split, on disk so that an interrupted evaluation goes on where it stopped."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from tts_gen.batches import whole_batches
+from tts_gen.evaluation.prosody import Prosody
+from tts_gen.features.durations import round_durations
+from tts_gen.features.store import Features, FeatureStore
+from tts_gen.runs import Run
+from tts_gen.text import PAUSE
+from tts_gen.text.classes import phone_class
+
+log = logging.getLogger(__name__)
+
+LONGEST = 1000
+"""frames; a log-duration from far in a distribution's tail must not ask for hours of speech"""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Utterances of one split, in the order of the store's index."""
+
+    name: str
+    positions: np.ndarray
+    utterances: list[Features]
+
+    @classmethod
+    def read(cls, store: FeatureStore, name: str) -> "Split":
+        positions = store.split(name)
+        return cls(name, positions, store.read(positions))
+
+
+def samples_path(out: Path, run: Run, split: str, temperature: float | None) -> Path:
+    tau = "" if temperature is None else f"_tau{temperature:g}"
+    return out / "samples" / f"{run.path.name}_{split}{tau}.npz"
+
+
+def prosody_samples(
+    run: Run, split: Split, temperature: float | None, samples: int, seed: int, path: Path
+) -> np.ndarray:
+    """[K, n, 2] normalised log-f0 and log-duration over the split's phonemes, one utterance after the other."""
+
+    def generate():
+        drawn = [_sample(run, split.utterances, temperature, seed, k) for k in range(samples)]
+        return {"y": np.stack([np.concatenate(y) for y in drawn])}
+
+    return _cached(path, _identity(run, split, samples, seed), generate)["y"]
+
+
+def mel_samples(run: Run, split: Split, temperature: float | None, seed: int, path: Path) -> list[np.ndarray]:
+    """One log-mel [T, M] for each utterance, from the oracle's prosody."""
+
+    def generate():
+        drawn = _sample(run, split.utterances, temperature, seed, 0)
+        return {"mel": np.concatenate([run.stats.denormalise_mel(y) for y in drawn]).astype(np.float16)}
+
+    mel = _cached(path, _identity(run, split, 1, seed), generate)["mel"].astype(np.float32)
+    return np.split(mel, np.cumsum([len(u.mel) for u in split.utterances])[:-1])
+
+
+def _identity(run: Run, split: Split, samples: int, seed: int) -> str:
+    return f"step {run.step} of {run.config.decoder}, {len(split.positions)} utterances, {samples} samples, seed {seed}"
+
+
+def _cached(path: Path, identity: str, generate) -> dict[str, np.ndarray]:
+    """Arrays of `path` when it was made from the same run and settings, else made and written there."""
+    if path.exists():
+        with np.load(path) as file:
+            if str(file["identity"]) == identity:
+                return dict(file)
+    arrays = generate()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, identity=identity, **arrays)
+    partial.replace(path)
+    return arrays
+
+
+def _sample(run: Run, utterances: Sequence[Features], temperature: float | None, seed: int, k: int) -> list[np.ndarray]:
+    """Normalised y [L, C] of each utterance."""
+    result: list = [None] * len(utterances)
+    task = run.config.task
+    rng = jax.random.fold_in(jax.random.key(seed), k)
+    for i, (places, batch) in enumerate(whole_batches(utterances, run.stats, task)):
+        y = np.asarray(run.sample(run.variables, batch, jax.random.fold_in(rng, i), temperature or 0.0))
+        lengths = batch["length"] if task == "prosody" else batch["frames"]
+        for row, place in enumerate(places):
+            result[place] = y[row, : lengths[row]]
+    return result
+
+
+def whole_frames(run: Run, log_duration: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Whole frames [n] of flat normalised log-durations [n], rounded utterance by utterance (they end at `ends`) exactly as
+    synthesis does; NaN where the model's value is not finite."""
+    with np.errstate(over="ignore"):
+        frames = np.exp(run.stats.denormalise_log_duration(log_duration.astype(np.float64)))
+    finite = np.isfinite(log_duration)
+    frames = np.where(finite, np.clip(frames, 1e-3, LONGEST), 1.0)
+    parts = np.split(frames, ends[:-1])
+    return np.where(finite, np.concatenate([round_durations(p) for p in parts]), np.nan)
+
+
+def oracle_prosody(split: Split, store: FeatureStore) -> Prosody:
+    """The recordings' prosody, flat."""
+    inventory, stats = store.inventory, store.stats
+    rows = split.utterances
+    lengths = [len(u.phoneme) for u in rows]
+    symbols = [inventory.phonemes[p] for u in rows for p in u.phoneme]
+    entries = [store.index[p] for p in split.positions]
+    return Prosody(
+        log_f0=np.concatenate([stats.normalise_log_f0(u.log_f0, np.asarray(u.speaker)) for u in rows]),
+        duration=np.concatenate([u.duration for u in rows]),
+        voiced=np.concatenate([u.voiced for u in rows]),
+        pause=np.array([s == PAUSE for s in symbols]),
+        utterance=np.repeat(np.arange(len(rows)), lengths),
+        group=np.repeat([e.group for e in entries], lengths),
+        speaker=np.repeat([e.speaker for e in entries], lengths),
+        phone_class=np.array([phone_class(s) for s in symbols]),
+        log_f0_std=np.repeat([stats.log_f0_std[u.speaker] for u in rows], lengths),
+        frame_seconds=store.audio.frame_seconds,
+    )

@@ -1,0 +1,180 @@
+"""The report of a comparison: rows, samples, curves and audio put together."""
+
+import html
+import json
+from pathlib import Path
+
+import numpy as np
+
+from tts_gen.evaluation import plots, rows
+from tts_gen.evaluation.compare import Comparison, generated_prosody
+from tts_gen.evaluation.generate import Split, mel_samples, oracle_prosody, samples_path
+from tts_gen.evaluation.headline import LABELS, headline
+from tts_gen.evaluation.metrics import edges_for
+from tts_gen.evaluation.prosody import Prosody
+from tts_gen.evaluation.report import HOW_TO_READ, HOW_TO_READ_MELS, Section, commands, write_report
+from tts_gen.runs import Run
+
+EXAMPLES = 2
+"""utterances shown as curves, mels and audio"""
+SHOWN_TEMPERATURES = 3
+"""of a sweep, in the histograms"""
+
+
+def write_page(
+    c: Comparison, found: list[dict], chosen: dict[str, float], command_lines: list[str], banner: str | None = None,
+    speech: list[tuple[str, Path]] = (), vocoder=None,
+) -> Path:  # fmt: skip
+    """OUT/report.html. `speech`: (caption, wav) of synthesised sentences; `vocoder` makes the held-out mels audible."""
+    split = Split.read(c.store, c.split)
+    sections = []
+    if c.of_task("prosody"):
+        sections += _prosody_sections(c, found, chosen, split)
+    if c.of_task("acoustic"):
+        sections += _acoustic_sections(c, found, chosen, split, vocoder)
+    if speech:
+        text = "Text to speech, prosody and mel both generated, at the temperatures chosen on the validation split."
+        sections.append(Section("Synthesised sentences", text, audio=list(speech)))
+    sections.append(_training_section(c))
+    header, cells = rows.table([r for r in found if r["split"] == c.split])
+    sections.append(Section("All figures", "As in summary.json.", tables=[("", header, cells)], collapsed=True))
+    sections.append(Section("Commands", commands(command_lines)))
+    entries = [c.store.index[p] for p in split.positions]
+    seconds = sum(e.n_frames for e in entries) * c.store.audio.frame_seconds
+    lead = (
+        f"<p>Corpus <strong>{html.escape(c.store.root.name)}</strong>: {len(c.store.index)} utterances, "
+        f"{len(c.store.inventory.speakers) - 1 or 1} speaker(s); reported on the {len(entries)} utterances "
+        f"({seconds / 60:.1f} minutes) of split <strong>{html.escape(c.split)}</strong>, which no choice has seen: "
+        "temperatures, checkpoints and scales were chosen on the validation split.</p>"
+    )
+    path = c.out / "report.html"
+    write_report(path, "Regression, flow or diffusion?", lead, banner, sections)
+    return path
+
+
+def headline_tables(c: Comparison, found: list[dict], chosen: dict[str, float], task: str):
+    """Tables at the chosen temperatures, for page and terminal."""
+    by_run = {(run.label, str(run.path)): chosen[run.path.name] for run in c.runs if run.path.name in chosen}
+    return headline(found, task, by_run, c.split)
+
+
+def _temperature(run: Run, chosen: dict[str, float]) -> float | None:
+    return chosen.get(run.path.name)
+
+
+def _titles(found_runs: list[Run]) -> dict[str, Run]:
+    """Runs by family label, or by folder where a family has several."""
+    labels = [run.label for run in found_runs]
+    return {run.label if labels.count(run.label) == 1 else run.path.name: run for run in found_runs}
+
+
+def _prosody_sections(c: Comparison, found: list[dict], chosen: dict[str, float], split: Split) -> list[Section]:
+    oracle = oracle_prosody(split, c.store)
+    of_family = _titles(c.of_task("prosody"))
+    generated = {
+        family: {t: generated_prosody(c, run, split, oracle, t) for t in _shown(c.grid(run))}
+        for family, run in of_family.items()
+    }
+    curves = {"std ratio": ("log_f0", "std_ratio"), "JS": ("log_f0", "js"), "best of K": ("log_f0", "best_of_k")}
+    durations = {
+        "std ratio": ("duration", "std_ratio"),
+        "JS": ("duration", "js"),
+        "best of K": ("duration", "best_of_k"),
+    }
+    table = headline_tables(c, found, chosen, "prosody")
+    prosody = [r for r in found if r["task"] == "prosody"]
+    target = {"std_ratio": 1.0}
+    return [
+        Section("Prosody", HOW_TO_READ, tables=table),
+        Section(
+            "Prosody against temperature",
+            images=[
+                ("Log-f0", plots.temperature_curves(prosody, curves, c.split, target)),
+                ("Duration", plots.temperature_curves(prosody, durations, c.split, target)),
+            ],
+        ),
+        Section(
+            "Distributions", "Generated (lines) over the recordings' (grey).", images=_histograms(oracle, generated)
+        ),
+        Section("Melodies", _MELODIES, images=_melodies(c, split, oracle, of_family, chosen)),
+    ]
+
+
+_MELODIES = "Several samples of each family at its chosen temperature over the recording's f0, phoneme by phoneme."
+
+
+def _shown(grid: list[float | None]) -> list[float | None]:
+    """The lowest, a middle and the highest of a sweep, and 1."""
+    if len(grid) <= SHOWN_TEMPERATURES:
+        return grid
+    return sorted({grid[0], grid[len(grid) // 2], 1.0 if 1.0 in grid else grid[-1], grid[-1]})
+
+
+def _histograms(oracle: Prosody, generated: dict[str, dict[float | None, Prosody]]) -> list[tuple[str, bytes]]:
+    images = []
+    pools = {"log_f0": oracle.voiced & ~oracle.pause, "duration": ~oracle.pause}
+    units = {"log_f0": "standard deviations of the speaker's log-f0", "duration": "frames"}
+    for feature, pool in pools.items():
+        truth = getattr(oracle, feature)[pool]
+        values = {f: {t: getattr(p, feature)[..., pool] for t, p in of.items()} for f, of in generated.items()}
+        image = plots.histograms(truth, values, edges_for(feature, truth), units[feature])
+        images.append(({"log_f0": "Log-f0", "duration": "Duration"}[feature], image))
+    return images
+
+
+def _examples(split: Split) -> list[int]:
+    """Utterances to show: the ones nearest to three seconds in length, in the order of the split."""
+    frames = np.array([len(u.mel) for u in split.utterances])
+    return sorted(np.argsort(np.abs(frames - 3 * 86), kind="stable")[:EXAMPLES].tolist())
+
+
+def _melodies(c, split, oracle, of_family, chosen) -> list[tuple[str, bytes]]:
+    images = []
+    sets = {f: generated_prosody(c, run, split, oracle, _temperature(run, chosen)) for f, run in of_family.items()}
+    for i in _examples(split):
+        entry, at = c.store.index[split.positions[i]], oracle.utterance == i
+        mean = c.store.stats.log_f0_mean[split.utterances[i].speaker]
+        hertz = lambda x, at=at, mean=mean: np.exp(x[..., at] * oracle.log_f0_std[at] + mean)  # noqa: E731
+        curves = {f: hertz(np.atleast_2d(p.log_f0))[:5] for f, p in sets.items()}
+        seconds = oracle.duration[at] * oracle.frame_seconds
+        images.append((entry.text, plots.f0_curves(hertz(oracle.log_f0), curves, seconds)))
+    return images
+
+
+def _acoustic_sections(c, found, chosen, split, vocoder) -> list[Section]:
+    of_family = _titles(c.of_task("acoustic"))
+    mels = {}
+    for family, run in of_family.items():
+        t = _temperature(run, chosen)
+        mels[family] = mel_samples(run, split, t, c.seed, samples_path(c.out, run, split.name, t))
+    images, audio = [], []
+    for i in _examples(split):
+        text = c.store.index[split.positions[i]].text
+        panels = {"Recording": split.utterances[i].mel} | {f: m[i] for f, m in mels.items()}
+        images.append((text, plots.mels(panels, c.store.audio.frame_seconds)))
+        for title, mel in panels.items() if vocoder else ():
+            audio.append((f"{LABELS.get(title, title)}: {text}", (vocoder(mel), c.store.audio.sample_rate)))
+    table = headline_tables(c, found, chosen, "acoustic")
+    return [
+        Section("Mel-spectrograms", HOW_TO_READ_MELS, tables=table),
+        Section("Mels side by side", "From the recordings' own prosody.", images=images, audio=audio),
+    ]
+
+
+def _training_section(c: Comparison) -> Section:
+    curves = {}
+    for task in ("prosody", "acoustic"):
+        of = {}
+        for family, run in _titles(c.of_task(task)).items():
+            lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+            found = [(line["step"], line["val_loss"]) for line in lines if "val_loss" in line]
+            of[family] = tuple(zip(*found, strict=True)) if found else ((), ())
+        if of:
+            curves[task] = of
+    text = "Validation loss of the running mean of the parameters. Losses of different families have different units."
+    sizes = [
+        [run.path.name, f"{run.parameters['encoder']:,}", f"{run.parameters['decoder']:,}", str(run.step)]
+        for run in c.runs
+    ]
+    table = ("Parameters, and the step with the lowest validation loss", ["run", "encoder", "decoder", "step"], sizes)
+    return Section("Training", text, images=[("", plots.training_curves(curves))], tables=[table])

@@ -1,0 +1,117 @@
+"""Text to speech: front end, prosody model, acoustic model, vocoder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import jax
+import numpy as np
+
+from tts_gen import text
+from tts_gen.batches import whole_batches
+from tts_gen.config import UserError
+from tts_gen.features.durations import round_durations
+from tts_gen.features.store import Features
+from tts_gen.runs import Run
+
+LONGEST_PHONEME = 3.0
+"""seconds; a sample from far in a distribution's tail must not ask for hours"""
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What a caller may ask of a sentence."""
+
+    prosody_temperature: float = 1.0
+    acoustic_temperature: float = 0.667
+    seed: int = 0
+    speaker: str | None = None
+    """None: the only speaker, or the one called "unknown" where utterances had no label"""
+    style: str | None = None
+    pace: float = 1.0
+    """2 is twice as fast"""
+    pitch: float = 0.0
+    """semitones"""
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """One sentence: its phonemes with generated prosody, and its mel [T, M]."""
+
+    features: Features
+    mel: np.ndarray
+
+
+def check_pair(prosody: Run, acoustic: Run) -> None:
+    """Raises UserError when the runs cannot work together: tasks, phonemes and voices, mel definition."""
+    for run, task in ((prosody, "prosody"), (acoustic, "acoustic")):
+        if run.config.task != task:
+            raise UserError(f"{run.path} is a run of the {run.config.task} task; give a {task} run as --{task}")
+    prosody.audio.check_equal(acoustic.audio, str(prosody.path), str(acoustic.path))
+    if prosody.inventory != acoustic.inventory:
+        raise UserError(f"{prosody.path} and {acoustic.path} were trained with different phonemes, speakers or styles")
+
+
+def speak(texts: Sequence[str], prosody: Run, acoustic: Run, controls: Controls = Controls()) -> list[Spoken]:
+    """Mels of sentences, batched. Raises UserError for text that cannot be read (naming it) and for unknown labels."""
+    check_pair(prosody, acoustic)
+    speaker, style = _voice(prosody, controls)
+    sentences = [_read(t, prosody, speaker, style) for t in texts]
+    prosody_key, acoustic_key = jax.random.split(jax.random.key(controls.seed))
+    with_prosody = _add_prosody(sentences, prosody, prosody_key, controls)
+    mels: list = [None] * len(texts)
+    for i, (places, batch) in enumerate(whole_batches(with_prosody, acoustic.stats, "acoustic")):
+        key = jax.random.fold_in(acoustic_key, i)
+        y = np.asarray(acoustic.sample(acoustic.variables, batch, key, controls.acoustic_temperature))
+        for row, place in enumerate(places):
+            mels[place] = acoustic.stats.denormalise_mel(y[row, : batch["frames"][row]])
+    return [Spoken(f, mel) for f, mel in zip(with_prosody, mels, strict=True)]
+
+
+def _voice(run: Run, controls: Controls) -> tuple[int, int]:
+    """Ids of speaker and style. A speaker that is not named is the only one there is; a style, the unlabelled one."""
+    speaker, named = controls.speaker, run.inventory.speakers[1:]
+    if speaker is None and len(named) > 1:
+        raise UserError(
+            f"{run.path} has several speakers; name one with --speaker: {', '.join(run.inventory.speakers)}"
+        )
+    if speaker is None and named:
+        speaker = named[0]
+    return run.inventory.speaker_id(speaker), run.inventory.style_id(controls.style)
+
+
+def _read(sentence: str, run: Run, speaker: int, style: int) -> Features:
+    """Phonemes of a sentence, without prosody yet."""
+    try:
+        encoded = run.inventory.encode(text.phonemes(text.words(sentence)))
+    except UserError as error:
+        raise UserError(f"text {sentence!r}: {error}") from error
+    n = len(encoded["phoneme"])
+    return Features(
+        **encoded,
+        duration=np.ones(n, np.int32),
+        log_f0=np.full(n, np.nan, np.float32),
+        voiced=run.inventory.phone_voiced(encoded["phoneme"]),
+        mel=np.zeros((n, len(run.stats.mel_mean)), np.float32),
+        speaker=speaker,
+        style=style,
+    )
+
+
+def _add_prosody(sentences: list[Features], run: Run, key: jax.Array, controls: Controls) -> list[Features]:
+    longest = LONGEST_PHONEME / run.audio.frame_seconds
+    result: list = [None] * len(sentences)
+    for i, (places, batch) in enumerate(whole_batches(sentences, run.stats, "prosody")):
+        y = np.asarray(run.sample(run.variables, batch, jax.random.fold_in(key, i), controls.prosody_temperature))
+        for row, place in enumerate(places):
+            u = sentences[place]
+            values = y[row, : len(u.phoneme)].astype(np.float64)
+            if not np.isfinite(values).all():
+                raise UserError(f"{run.path}: the model's prosody is not finite at temperature "
+                                f"{controls.prosody_temperature}; lower it")  # fmt: skip
+            frames = np.exp(np.minimum(run.stats.denormalise_log_duration(values[:, 1]), np.log(longest)))
+            duration = round_durations(np.maximum((frames - 0.5) / controls.pace, 0.5) + 0.5)
+            log_f0 = run.stats.denormalise_log_f0(values[:, 0], np.asarray(u.speaker)) + controls.pitch * np.log(2) / 12
+            log_f0 = np.where(u.voiced, log_f0, np.nan).astype(np.float32)
+            mel = np.zeros((duration.sum(), u.mel.shape[1]), np.float32)
+            result[place] = replace(u, duration=duration, log_f0=log_f0, mel=mel)
+    return result
