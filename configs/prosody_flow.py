@@ -1,6 +1,8 @@
-"""Prosody by a normalizing flow, size small. All but the decoder is that of prosody_l2.
+"""Prosody by a normalizing flow, size small (0.8 M parameters). All but the decoder is prosody_l2's.
 
-python train.py configs/prosody_flow.py --workdir runs/prosody_flow --data.features data/features
+    python train.py configs/prosody_flow.py --workdir runs/prosody_flow --data.features data/features
+
+Expect std ratios near 1 at temperature 1. Loss: negative log-likelihood in nats per dimension. About a minute on 2 CPU cores.
 """
 
 from dataclasses import replace

@@ -188,16 +188,17 @@ class Crop:
 
 def crop_frames(u: Features, frames: int, data: Data, at: float) -> Crop:
     """`frames` frames of an utterance from the share `at` of what can be chosen, with the phonemes around them."""
-    if len(u.mel) <= frames:
+    if len(u.mel) <= frames and len(u.phoneme) <= data.max_phonemes:
         return Crop(u)
-    start = int(at * (len(u.mel) - frames + 1))
+    start = int(at * (max(len(u.mel) - frames, 0) + 1))
+    stop = min(start + frames, len(u.mel))
     ends = np.cumsum(u.duration)
-    first, last = np.searchsorted(ends, [start, start + frames - 1], side="right")
+    first, last = np.searchsorted(ends, [start, stop - 1], side="right")
     last = min(last + 1, first + data.max_phonemes)
     context = min(data.context, (data.max_phonemes - (last - first)) // 2)
     window = slice(max(first - context, 0), last + context)
     names = ("phoneme", "stress", "edge", "punctuation", "duration", "log_f0", "voiced")
-    mel = u.mel[start : min(start + frames, ends[last - 1])]
+    mel = u.mel[start : min(stop, ends[last - 1])]
     features = replace(u, mel=mel, **{n: getattr(u, n)[window] for n in names})
     return Crop(features, start - int(ends[window.start] - u.duration[window.start]))
 

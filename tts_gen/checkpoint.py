@@ -21,19 +21,21 @@ class Checkpoints:
 
     def __init__(self, run: str | Path):
         self.directory = Path(run).absolute() / "checkpoints"
-        loss = lambda metrics: metrics["val_loss"]  # noqa: E731
         keep = [
             checkpoint_managers.LatestN(2),
-            checkpoint_managers.BestN(get_metric_fn=loss, reverse=True, n=1),
+            checkpoint_managers.BestN(get_metric_fn=_loss, reverse=True, n=1),
         ]
         options = ocp.CheckpointManagerOptions(
             preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
             cleanup_tmp_directories=True,
-            best_fn=loss,  # without it the losses would not be written
+            best_fn=_loss,  # without it the losses would not be written
             best_mode="min",
         )
         handlers = {"state": ocp.StandardCheckpointHandler(), "notes": ocp.JsonCheckpointHandler()}
-        self.manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
+        try:
+            self.manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
+        except ValueError as error:  # it reads the losses of all steps at once
+            raise UserError(f"{self.directory}: a file */metrics/metrics is damaged ({error}); delete its step") from error
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -58,7 +60,7 @@ class Checkpoints:
         if not self.steps:
             raise UserError(f"{self.directory.parent} holds no checkpoint; train it first: python train.py CONFIG --workdir "
                             f"{self.directory.parent}")  # fmt: skip
-        losses = {s: self.manager.metrics(s)["val_loss"] for s in self.steps}
+        losses = {s: _loss(self.manager.metrics(s)) for s in self.steps}
         return min(losses, key=lambda s: (losses[s], -s))
 
     def restore(self, step: int, abstract: Any) -> tuple[Any, flat.Layout]:
@@ -67,7 +69,7 @@ class Checkpoints:
         items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), notes=ocp.args.JsonRestore())
         try:
             restored = self.manager.restore(step, args=items)
-        except (ValueError, KeyError, OSError) as error:
+        except Exception as error:  # what Orbax itself raises where a file of an array is gone
             raise UserError(f"{folder} cannot be read: {error}") from error
         state, notes = restored["state"], restored["notes"]
         if wrong := [name for name, value in checksums(state).items() if notes["checksums"].get(name) != value]:
@@ -83,15 +85,29 @@ class Checkpoints:
         return flat.unflatten(state["ema"], layout)
 
     def restore_newest(self, abstract: Any) -> tuple[int, Any] | None:
-        """Newest readable step and its state, or None where there is no checkpoint. A damaged one is reported and passed over."""
+        """Newest readable step and its state, or None where there is no checkpoint.
+
+        Damaged ones after it are reported and deleted, so that they can be saved again.
+        """
+        damaged = []
         for step in reversed(self.steps):
             try:
-                return step, self.restore(step, abstract)[0]
+                state, _ = self.restore(step, abstract)
             except UserError as error:
                 log.warning("%s; going back to the step before", error)
+                damaged.append(step)
+                continue
+            for later in damaged:
+                self.manager.delete(later)
+            return step, state
         if self.steps:
             raise UserError(f"{self.directory}: no checkpoint can be read; delete the folder to train from the start")
         return None
+
+
+def _loss(metrics: dict[str, float] | None) -> float:
+    """Infinite where the file is gone."""
+    return metrics["val_loss"] if metrics else float("inf")
 
 
 def checksums(state: Any) -> dict[str, int]:

@@ -127,7 +127,8 @@ class Acoustic(Task):
         k = batch["frame_position"].astype(jnp.float32)
         d = jnp.take_along_axis(duration, batch["frame_phoneme"], 1)
         position = jnp.stack([(k + 0.5) / d, jnp.log1p(k), jnp.log1p(jnp.maximum(d - 1 - k, 0))], -1)
-        return h + self.position(position), batch["frames"]
+        mask = length_mask(batch["frames"], k.shape[1])[..., None]
+        return (h + self.position(position)) * mask, batch["frames"]
 
     def target(self, batch, rng):
         return batch["mel"] + MEL_NOISE * jax.random.normal(rng, batch["mel"].shape)

@@ -128,8 +128,7 @@ def train(
     """
     begin = time.monotonic()
     mesh = parallel.make_mesh()
-    stop = _StopFlag()
-    with Checkpoints(run) as checkpoints, ThreadPoolExecutor(1) as compiler:
+    with _StopFlag() as stop, Checkpoints(run) as checkpoints, ThreadPoolExecutor(1) as compiler:
         example = parallel.global_batch(mesh, batches.longest())
         layout = flat.layout(jax.eval_shape(init_params, jax.random.key(0), example))
         init = make_init(init_params, c)
@@ -144,10 +143,7 @@ def train(
         first, state = checkpoints.restore_newest(abstract) or (0, jax.jit(init, out_shardings=sharding)(example))
         _announce(mesh, first, state.params, example)
         compiling.result()
-        pending, val_loss = None, {}
-        iterator = batches.iterate(first) if first < c.steps else iter(())
         writer = Writer(run, first, c.steps, jax.process_index() == 0)
-        step_fn.prepare(state, example)
         pending, val_loss = None, {}
         iterator = batches.iterate(first) if first < c.steps else iter(())
         window = {"time": time.monotonic(), "wait": 0.0, "positions": 0.0}
@@ -224,10 +220,14 @@ def _announce(mesh, first, params, batch) -> None:
 class _StopFlag:
     """Remembers SIGTERM or SIGINT instead of dying of it, until the step in progress is saved."""
 
-    def __init__(self):
+    def __enter__(self) -> "_StopFlag":
         self.signal = None
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._catch)
+        self.before = {number: signal.signal(number, self._catch) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
 
     def _catch(self, number, _):
         self.signal = number

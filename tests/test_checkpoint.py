@@ -1,0 +1,147 @@
+"""Checkpoints: exact, few, and never silently wrong."""
+
+import logging
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from tts_gen import flat
+from tts_gen.checkpoint import Checkpoints, checksums
+from tts_gen.config import UserError
+
+PARAMS = {"a": {"w": np.arange(6000, dtype=np.float32).reshape(2, 3000)}, "b": np.float32([1e-7, np.pi])}
+LAYOUT = flat.layout(PARAMS)
+
+
+def state(step: int) -> dict:
+    vector = np.asarray(flat.flatten(PARAMS)) + np.random.default_rng(step).normal(size=6002).astype(np.float32)
+    return jax.tree.map(jax.numpy.asarray, {"step": np.int32(step), "params": vector, "ema": -vector})
+
+
+ABSTRACT = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state(0))
+
+
+def save(run: Path, losses: dict[int, float]) -> None:
+    with Checkpoints(run) as checkpoints:
+        for step, loss in losses.items():
+            checkpoints.save(step, state(step), LAYOUT, loss)
+
+
+def flip_byte(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    file.write_bytes(data)
+
+
+def largest_file(folder: Path) -> Path:
+    return max((f for f in folder.rglob("*") if f.is_file() and "/d/" in str(f)), key=lambda f: f.stat().st_size)
+
+
+def assert_state(found: dict, step: int) -> None:
+    assert checksums(found) == checksums(state(step))
+
+
+def test_flat_parameters_come_back():
+    back = flat.unflatten(flat.flatten(PARAMS), LAYOUT)
+    assert jax.tree.structure(back) == jax.tree.structure(PARAMS)
+    jax.tree.map(np.testing.assert_array_equal, back, PARAMS)
+
+
+def test_what_is_saved_is_restored(tmp_path):
+    save(tmp_path, {3: 0.5})
+    with Checkpoints(tmp_path) as checkpoints:
+        step, found = checkpoints.restore_newest(ABSTRACT)
+        assert step == 3
+        assert_state(found, 3)
+        ema = checkpoints.restore_ema(3)
+    assert ema["a"]["w"].shape == (2, 3000)
+    np.testing.assert_array_equal(flat.flatten(ema), state(3)["ema"])
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path):
+    save(tmp_path, {10: 0.5, 20: 0.1, 30: 0.4, 40: 0.3, 50: 0.2, 55: float("inf")})
+    with Checkpoints(tmp_path) as checkpoints:
+        assert {20, 55} <= set(checkpoints.steps) and len(checkpoints.steps) <= 3
+        assert checkpoints.best_step() == 20
+
+
+def test_the_newest_is_best_where_none_was_validated(tmp_path):
+    save(tmp_path, {10: float("inf"), 20: float("inf")})
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.best_step() == 20
+
+
+def test_a_flipped_byte_is_noticed_and_the_step_before_used(tmp_path, caplog):
+    save(tmp_path, {10: 0.5, 20: 0.4})
+    flip_byte(largest_file(tmp_path / "checkpoints" / "20"))
+    with Checkpoints(tmp_path) as checkpoints, caplog.at_level(logging.WARNING):
+        step, found = checkpoints.restore_newest(ABSTRACT)
+    assert step == 10 and "checkpoints/20" in caplog.text and "the step before" in caplog.text
+    assert_state(found, 10)
+
+
+def test_a_damaged_step_is_saved_again(tmp_path):
+    """Training that went back must be able to replace what it went back from."""
+    save(tmp_path, {10: 0.5, 20: 0.4})
+    flip_byte(largest_file(tmp_path / "checkpoints" / "20"))
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.restore_newest(ABSTRACT)[0] == 10
+        assert checkpoints.best_step() == 10
+        checkpoints.save(20, state(20), LAYOUT, 0.3)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.restore_newest(ABSTRACT)[0] == 20
+        assert checkpoints.best_step() == 20
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of a reader that was never awaited
+def test_any_damaged_or_missing_file_is_noticed(tmp_path):
+    """Whatever file of a step is damaged: the state is exact, or the step before is used, or the error names the folder."""
+    save(tmp_path / "whole", {10: 0.5, 20: 0.4})
+    files = [f.relative_to(tmp_path / "whole") for f in (tmp_path / "whole/checkpoints/20").rglob("*") if f.is_file()]
+    used = []
+    for i, file in enumerate(files):
+        for damage in (flip_byte, Path.unlink):
+            run = tmp_path / f"{damage.__name__}{i}"
+            shutil.copytree(tmp_path / "whole", run)
+            damage(run / file)
+            try:
+                with Checkpoints(run) as checkpoints:
+                    step, found = checkpoints.restore_newest(ABSTRACT)
+                    assert checkpoints.best_step() in checkpoints.steps
+                    checkpoints.save(30, state(30), LAYOUT, 0.3)
+            except UserError as error:
+                assert f"{run}/checkpoints" in str(error)
+                continue
+            used.append(step)
+            assert_state(found, step)
+    assert {10, 20} == set(used) and len(used) >= 2 * len(files) - 1
+
+
+def test_no_step_can_be_read(tmp_path):
+    save(tmp_path, {10: 0.5, 20: 0.4})
+    for step in ("10", "20"):
+        flip_byte(largest_file(tmp_path / "checkpoints" / step))
+    with Checkpoints(tmp_path) as checkpoints:
+        with pytest.raises(UserError, match="checkpoints: no checkpoint can be read"):
+            checkpoints.restore_newest(ABSTRACT)
+        assert checkpoints.steps == [10, 20]
+        with pytest.raises(UserError, match="20"):
+            checkpoints.restore_ema(20)
+
+
+def test_a_half_written_step_is_ignored(tmp_path):
+    save(tmp_path, {10: 0.5})
+    shutil.copytree(tmp_path / "checkpoints/10", tmp_path / "checkpoints/20.orbax-checkpoint-tmp-1")
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.steps == [10]
+        assert checkpoints.restore_newest(ABSTRACT)[0] == 10
+
+
+def test_no_checkpoint(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.restore_newest(ABSTRACT) is None
+        with pytest.raises(UserError, match=f"{tmp_path} holds no checkpoint.*python train.py CONFIG --workdir"):
+            checkpoints.best_step()

@@ -1,0 +1,112 @@
+"""Imports run one way. What this enforces, by the syntax trees of all modules (imports within functions included):
+
+- the package's parts import only what stands for them in ALLOWED, which has no cycles: speech front end and features below batches,
+  layers below encoder and decoders below tasks, training below runs, runs below evaluation and synthesis, the command on top;
+- text, corpora, align, features and evaluation.metrics import neither jax nor flax; flax is imported by models alone;
+- the training machinery (flat, parallel, checkpoint, writer, training) sees nothing of speech;
+- `import tts_gen.cli` and its --help load nothing heavy.
+"""
+
+import ast
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "tts_gen"
+
+ALLOWED = {
+    "config": "",
+    "text": "config",
+    "corpora": "config text",
+    "align": "config text",
+    "features": "config text corpora align",
+    "batches": "config features",
+    "layers": "",
+    "encoder": "config layers",
+    "decoders": "config layers",
+    "tasks": "config layers encoder decoders features",
+    "flat": "",
+    "parallel": "config",
+    "checkpoint": "config flat",
+    "writer": "",
+    "training": "config flat parallel checkpoint writer",
+    "runs": "config features batches decoders tasks checkpoint training",
+    "convert": "config",
+    "vocoders": "config convert",
+    "evaluation": "config text features batches runs",
+    "synthesis": "config text features batches runs vocoders",
+    "demo": "config",
+    "cli": "config corpora features training runs vocoders synthesis evaluation demo",
+}
+"""part of the package -> parts it may import"""
+
+NO_JAX = {"config", "text", "corpora", "align", "features", "batches", "writer", "convert", "demo"}
+FLAX = {"layers", "encoder", "decoders", "tasks", "vocoders"}
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name below tts_gen -> file."""
+    files = sorted(PACKAGE.rglob("*.py"))
+    names = [f.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__") for f in files]
+    return {name: file for name, file in zip(names, files, strict=True) if name != "__init__"}
+
+
+def imports(file: Path) -> set[str]:
+    """Absolute names of all modules imported anywhere in a file; `from tts_gen import x` counts as tts_gen.x."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            found |= {f"tts_gen.{a.name}" for a in node.names} if node.module == "tts_gen" else {node.module}
+    return found
+
+
+def part(name: str) -> str:
+    return name.split(".")[0]
+
+
+def test_every_part_has_its_place():
+    assert {part(name) for name in modules()} == set(ALLOWED)
+    order = list(TopologicalSorter({p: below.split() for p, below in ALLOWED.items()}).static_order())  # no cycle
+    assert set(order) == set(ALLOWED)
+
+
+@pytest.mark.parametrize("name", modules())
+def test_imports_run_one_way(name):
+    own = {n.removeprefix("tts_gen.") for n in imports(modules()[name]) if n.startswith("tts_gen.")}
+    forbidden = {n for n in own if part(n) not in {*ALLOWED[part(name)].split(), part(name)}}
+    assert not forbidden, f"tts_gen.{name} imports {forbidden}"
+
+
+@pytest.mark.parametrize("name", modules())
+def test_jax_and_flax_stay_where_they_belong(name):
+    roots = {n.split(".")[0] for n in imports(modules()[name])}
+    if part(name) in NO_JAX or name == "evaluation.metrics":
+        assert not roots & {"jax", "flax", "optax", "orbax"}
+    if part(name) not in FLAX:
+        assert "flax" not in roots
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level packages that a fresh interpreter has loaded after `code`."""
+    show = "import sys; print('|'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{show}"], capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in done.stdout.splitlines()[-1].split("|")}
+
+
+def test_the_command_starts_without_anything_heavy():
+    heavy = {"jax", "jaxlib", "flax", "optax", "orbax", "grain", "librosa", "scipy", "numpy", "pocketsphinx", "av",
+             "matplotlib", "tensorboardX", "pyworld", "soundfile"}  # fmt: skip
+    assert not loaded_by("import tts_gen.cli") & heavy
+    help_page = "import tts_gen.cli\ntry: tts_gen.cli.main(['--help'])\nexcept SystemExit: pass"
+    assert not loaded_by(help_page) & heavy
+
+
+def test_features_and_metrics_load_no_jax():
+    assert not loaded_by("import tts_gen.features.store, tts_gen.features.prepare") & {"jax", "flax"}
+    assert not loaded_by("import tts_gen.evaluation.metrics, tts_gen.batches") & {"flax"}
