@@ -1,5 +1,6 @@
 """Every family of the registry keeps the protocol; then what is special to regression and to the flow."""
 
+import functools
 from collections import Counter
 from unittest import mock
 
@@ -41,9 +42,12 @@ class Model:
         return self.module.apply(self.variables, *args, method=method)
 
 
+make = functools.cache(Model)
+
+
 @pytest.fixture(scope="module", params=DECODERS)
 def model(request):
-    return Model(request.param)
+    return make(request.param)
 
 
 @pytest.fixture
@@ -124,7 +128,7 @@ def test_gradients_are_finite_and_reach_every_parameter(model, example):
 
 @pytest.fixture(scope="module")
 def normalizing_flow():
-    return Model("flow")
+    return make("flow")
 
 
 def test_flow_loss_is_the_negative_log_prob_per_channel(normalizing_flow, example):

@@ -103,10 +103,9 @@ def test_the_command_starts_without_anything_heavy():
     heavy = {"jax", "jaxlib", "flax", "optax", "orbax", "grain", "librosa", "scipy", "numpy", "pocketsphinx", "av",
              "matplotlib", "tensorboardX", "pyworld", "soundfile"}  # fmt: skip
     assert not loaded_by("import tts_gen.cli") & heavy
-    help_page = "import tts_gen.cli\ntry: tts_gen.cli.main(['--help'])\nexcept SystemExit: pass"
+    help_page = "import sys, tts_gen.cli\nsys.argv = ['tts-gen', '--help']\ntry: tts_gen.cli.main()\nexcept SystemExit: pass"
     assert not loaded_by(help_page) & heavy
 
 
 def test_features_and_metrics_load_no_jax():
-    assert not loaded_by("import tts_gen.features.store, tts_gen.features.prepare") & {"jax", "flax"}
-    assert not loaded_by("import tts_gen.evaluation.metrics, tts_gen.batches") & {"flax"}
+    assert not loaded_by("import tts_gen.features.store, tts_gen.evaluation.metrics") & {"jax", "flax", "grain"}

@@ -13,6 +13,7 @@ from models import make_store, randomised, small_config
 from scipy import integrate, stats
 
 from tts_gen import tasks
+from tts_gen.config import UserError
 from tts_gen.batches import Crop, acoustic_batch, prosody_batch
 from tts_gen.decoders import DECODERS
 from tts_gen.encoder import repeat_to_frames
@@ -188,6 +189,16 @@ def test_conditions_reach_the_output(built):
         x = built.batch[name]
         changed = built.batch | {name: np.where(x == 0, 1, 0).astype(x.dtype)}
         assert np.abs(built.sample(changed, KEY) - built.sample(built.batch, KEY)).max() > 1e-3, name
+
+
+@pytest.mark.parametrize("family, changes", [("diffusion", {"widths": (8, 8, 8)}), ("flow", {"squeeze": 4})])
+def test_decoders_that_merge_too_many_positions_are_refused(store, family, changes):
+    """Padding would leak into the last phonemes: prosody's lengths are multiples of 2 only."""
+    config = small_config("prosody", family)
+    config = replace(config, decoder=replace(config.decoder, **changes))
+    with pytest.raises(UserError, match="merges 4 positions.*prosody task are multiples of 2.*widths.*squeeze"):
+        tasks.build(config, store.inventory, store.stats)
+    tasks.build(replace(config, task="acoustic"), store.inventory, store.stats)
 
 
 @given(st.lists(st.integers(0, 7), min_size=12, max_size=12))

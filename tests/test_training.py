@@ -185,6 +185,7 @@ def test_a_bad_batch_is_skipped_and_named(tmp_path, caplog):
     np.testing.assert_array_equal(state.ema, before.ema)
     assert checksums(state.optimizer) == checksums(before.optimizer)
     assert int(state.step) == 6 and int(state.skipped) == 1
+    assert losses(tmp_path / "bad")[6] is None and losses(tmp_path / "bad")[5] > 0
     assert re.search(r"step 6: loss or gradient not finite.*1 in a row.*utterance5", caplog.text)
     state = train(tmp_path / "bad", 8)
     assert int(state.skipped) == 0 and np.isfinite(state.params).all()

@@ -92,6 +92,11 @@ class Decoder:
         """The family's name in rows and reports."""
         raise NotImplementedError
 
+    @property
+    def multiple(self) -> int:
+        """Neighbouring positions that the decoder merges: lengths must be multiples of it."""
+        return 1
+
 
 @dataclass(frozen=True)
 class Train:

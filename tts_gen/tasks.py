@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tts_gen import config
+from tts_gen.config import UserError
 from tts_gen.encoder import Encoder, repeat_to_frames
 from tts_gen.features.inventory import Inventory
 from tts_gen.features.stats import Stats
@@ -142,5 +143,11 @@ TASKS = {"prosody": Prosody, "acoustic": Acoustic}
 
 
 def build(config: config.Config, inventory: Inventory, stats: Stats) -> Task:
-    """The task that a config names."""
+    """The task that a config names. Raises UserError when the decoder merges more positions than lengths are multiples of."""
+    task, merged = TASKS[config.task], config.decoder.multiple
+    if task.multiple % merged:
+        raise UserError(
+            f"decoder: merges {merged} positions, but lengths in the {config.task} task are multiples of {task.multiple}; "
+            "give fewer widths (diffusion: 2 ** (widths - 1) positions) or a smaller squeeze (flow)"
+        )
     return TASKS[config.task](config, inventory, stats)

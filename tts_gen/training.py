@@ -67,7 +67,7 @@ def make_step(loss_fn: Callable, layout: flat.Layout, c: config.Train) -> Callab
         params = flat.unflatten(state.params, layout)
         loss, gradient = jax.value_and_grad(loss_fn)(params, batch, rng, True)
         gradient = jax.lax.optimization_barrier(flat.flatten(gradient))
-        norm = optax.global_norm(gradient)
+        norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
         params = state.params + updates

@@ -1,6 +1,7 @@
 """What a run tells: metrics.jsonl, TensorBoard, and a progress line with rate and time left."""
 
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -20,10 +21,11 @@ class Writer:
             self.file = _truncated(run / "metrics.jsonl", first_step)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """One line of metrics.jsonl, with floats at full precision."""
+        """One line of metrics.jsonl, with floats at full precision; null for what is not finite, which JSON cannot hold."""
         if not self.active:
             return
-        self.file.write(json.dumps({"step": step, **values}) + "\n")
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self.file.write(json.dumps({"step": step, **finite}) + "\n")
         self.file.flush()
         for name, value in values.items():
             self.board.add_scalar(name, value, step)

@@ -34,6 +34,10 @@ class Diffusion(config.Decoder):
     def label(self) -> str:
         return "diffusion"
 
+    @property
+    def multiple(self) -> int:
+        return 2 ** (len(self.widths) - 1)
+
     def build(self, channels: int) -> "DiffusionModule":
         return DiffusionModule(self, channels)
 

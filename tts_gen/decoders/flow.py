@@ -39,6 +39,10 @@ class Flow(config.Decoder):
     def label(self) -> str:
         return "flow"
 
+    @property
+    def multiple(self) -> int:
+        return self.squeeze
+
     def build(self, channels: int) -> "FlowModule":
         """Raises UserError when the squeezed channels do not divide into even groups."""
         squeezed = channels * self.squeeze
