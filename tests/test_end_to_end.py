@@ -145,5 +145,3 @@ def test_commands_fail_with_a_message_for_people(features, trained, capsys, tmp_
         (unfinished / name).write_bytes((trained["prosody_l2"] / name).read_bytes())
     assert cli.evaluate([str(unfinished), "--out", str(tmp_path / "o")]) == cli.FAILED
     assert "holds no checkpoint" in capsys.readouterr().err
-
-

@@ -1,7 +1,8 @@
 """Imports run one way. What this enforces, by the syntax trees of all modules (imports within functions included):
 
-- the package's parts import only what stands for them in ALLOWED, which has no cycles: speech front end and features below batches,
-  layers below encoder and decoders below tasks, training below runs, runs below evaluation and synthesis, the command on top;
+- the package's parts import only what stands for them in ALLOWED, which has no cycles: speech front end and features
+  below batches, layers below encoder and decoders below tasks, training below runs, runs below evaluation and
+  synthesis, the command on top;
 - text, corpora, align, features and evaluation.metrics import neither jax nor flax; flax is imported by models alone;
 - the training machinery (flat, parallel, checkpoint, writer, training) sees nothing of speech;
 - `import tts_gen.cli` and its --help load nothing heavy.
@@ -19,10 +20,11 @@ PACKAGE = Path(__file__).parents[1] / "tts_gen"
 
 ALLOWED = {
     "config": "",
+    "progress": "",
     "text": "config",
-    "corpora": "config text",
+    "corpora": "config text progress",
     "align": "config text",
-    "features": "config text corpora align",
+    "features": "config text corpora align progress",
     "batches": "config features",
     "layers": "",
     "encoder": "config layers",
@@ -38,7 +40,7 @@ ALLOWED = {
     "vocoders": "config convert",
     "evaluation": "config text features batches runs",
     "synthesis": "config text features batches runs vocoders",
-    "demo": "config",
+    "demo": "config progress",
     "cli": "config corpora features training runs vocoders synthesis evaluation demo",
 }
 """part of the package -> parts it may import"""
@@ -50,7 +52,9 @@ FLAX = {"layers", "encoder", "decoders", "tasks", "vocoders"}
 def modules() -> dict[str, Path]:
     """Dotted name below tts_gen -> file."""
     files = sorted(PACKAGE.rglob("*.py"))
-    names = [f.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__") for f in files]
+    names = [
+        f.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__") for f in files
+    ]
     return {name: file for name, file in zip(names, files, strict=True) if name != "__init__"}
 
 
@@ -103,7 +107,9 @@ def test_the_command_starts_without_anything_heavy():
     heavy = {"jax", "jaxlib", "flax", "optax", "orbax", "grain", "librosa", "scipy", "numpy", "pocketsphinx", "av",
              "matplotlib", "tensorboardX", "pyworld", "soundfile"}  # fmt: skip
     assert not loaded_by("import tts_gen.cli") & heavy
-    help_page = "import sys, tts_gen.cli\nsys.argv = ['tts-gen', '--help']\ntry: tts_gen.cli.main()\nexcept SystemExit: pass"
+    help_page = (
+        "import sys, tts_gen.cli\nsys.argv = ['tts-gen', '--help']\ntry: tts_gen.cli.main()\nexcept SystemExit: pass"
+    )
     assert not loaded_by(help_page) & heavy
 
 

@@ -92,7 +92,7 @@ def test_a_killed_process_goes_on_exactly(config, config_file, tmp_path, number)
         assert process.returncode == 75, message
         assert f"is saved in {run}" in message and "SIGTERM" in message
     steps = (newest(run) // 5 + 2) * 5
-    longer = with_train(config, steps=steps)
+    longer = with_train(config, steps=steps, save_every=1000)
     runs.train(longer, run)
     runs.train(longer, reference)
     assert losses(run) == losses(reference) and max(losses(run)) == steps

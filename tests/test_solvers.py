@@ -35,7 +35,9 @@ def sample(solver, steps, temperature=1.0, noise=NOISE):
 def ode_solution(noise, end):
     """x(end) of the probability-flow ODE: (x_t - alpha_t M) / deviation(t) does not change along it."""
     one = jnp.float32(1.0)
-    return SCHEDULE.alpha_sigma(end)[0] * M + deviation(end) * (noise - SCHEDULE.alpha_sigma(one)[0] * M) / deviation(one)
+    return SCHEDULE.alpha_sigma(end)[0] * M + deviation(end) * (noise - SCHEDULE.alpha_sigma(one)[0] * M) / deviation(
+        one
+    )
 
 
 def test_schedule_preserves_variance_and_time_inverts_log_snr():

@@ -13,8 +13,8 @@ from models import make_store, randomised, small_config
 from scipy import integrate, stats
 
 from tts_gen import tasks
-from tts_gen.config import UserError
 from tts_gen.batches import Crop, acoustic_batch, prosody_batch
+from tts_gen.config import UserError
 from tts_gen.decoders import DECODERS
 from tts_gen.encoder import repeat_to_frames
 
@@ -84,7 +84,9 @@ def test_padding_of_the_batch_changes_nothing(built):
         if x.ndim == 1:
             noisy[name] = x
             continue
-        mask = frames if x.shape[1] == frames.shape[1] and name in ("mel", "frame_phoneme", "frame_position") else phonemes
+        mask = (
+            frames if x.shape[1] == frames.shape[1] and name in ("mel", "frame_phoneme", "frame_position") else phonemes
+        )
         mask = mask[..., None] if x.ndim == 3 else mask
         junk = rng.integers(0, 3, x.shape) if x.dtype != np.float32 else rng.normal(0, 9, x.shape)
         noisy[name] = np.where(mask, x, junk).astype(x.dtype)

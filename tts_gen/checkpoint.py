@@ -35,7 +35,9 @@ class Checkpoints:
         try:
             self.manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
         except ValueError as error:  # it reads the losses of all steps at once
-            raise UserError(f"{self.directory}: a file */metrics/metrics is damaged ({error}); delete its step") from error
+            raise UserError(
+                f"{self.directory}: a file */metrics/metrics is damaged ({error}); delete its step"
+            ) from error
 
     def __enter__(self) -> "Checkpoints":
         return self

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tts_gen.config import UserError
+from tts_gen.config import Stopped, UserError
 
 DONE, FAILED, USAGE, STOPPED = 0, 1, 2, 75
 
@@ -27,6 +27,9 @@ def guarded(command: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return FAILED
+        except Stopped as stopped:
+            print(stopped, file=sys.stderr)
+            return STOPPED
         except KeyboardInterrupt:
             print("interrupted; start again to go on", file=sys.stderr)
             return STOPPED
@@ -46,13 +49,7 @@ def use_compile_cache() -> None:
 
 
 def train(arguments: Sequence[str]) -> int:
-    from tts_gen.training import Stopped
-
-    try:
-        return guarded(_train)(arguments)
-    except Stopped as stopped:
-        print(stopped, file=sys.stderr)
-        return STOPPED
+    return guarded(_train)(arguments)
 
 
 def _train(arguments: Sequence[str]) -> None:
@@ -117,7 +114,9 @@ def _evaluate(arguments: Sequence[str]) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--solver", help="diffusion: another solver than the run's (euler, midpoint, sde, dpm++2m)")
     parser.add_argument("--solver-steps", type=int, help="diffusion: another number of steps")
-    parser.add_argument("--ode-likelihood", action="store_true", help="diffusion: estimate bits per dimension too; slow")
+    parser.add_argument(
+        "--ode-likelihood", action="store_true", help="diffusion: estimate bits per dimension too; slow"
+    )
     parser.add_argument("--speech", type=Path, help="folder of synthesised wavs to show in the report")
     parser.add_argument(
         "--vocoder", default="none", help="auto, hifigan, griffin_lim, a checkpoint: makes mels audible"

@@ -17,6 +17,10 @@ class UserError(Exception):
     """A mistake in what the user gave. The message names the file, the field, the value and what to do; no traceback is shown."""
 
 
+class Stopped(Exception):
+    """A signal asked for an end; what was done is saved and the same command goes on from it."""
+
+
 @dataclass(frozen=True)
 class Audio:
     """Definition of the log-mel features. Saved with features and checkpoints, compared wherever two meet.

@@ -45,7 +45,7 @@ def config_from_dict(values: dict, where: str) -> Config:
 
 
 def train(c: Config, run: Path) -> None:
-    """Trains `c` in the directory `run`, or goes on there. Raises UserError, training.Stopped."""
+    """Trains `c` in the directory `run`, or goes on there. Raises UserError, Stopped."""
     store = FeatureStore(c.data.features)
     if jax.process_index() == 0:
         _write_run(c, run, store)

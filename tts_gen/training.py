@@ -19,17 +19,13 @@ import optax
 
 from tts_gen import config, flat, parallel
 from tts_gen.checkpoint import Checkpoints
-from tts_gen.config import UserError
+from tts_gen.config import Stopped, UserError
 from tts_gen.writer import Writer
 
 log = logging.getLogger(__name__)
 
 INIT, STEP, VALIDATION = range(3)
 """purposes of random keys"""
-
-
-class Stopped(Exception):
-    """A signal asked for an end; the state is saved and the same command goes on from it."""
 
 
 class State(NamedTuple):

@@ -35,9 +35,9 @@ def quality(segments: Sequence[Segment]) -> dict[str, float]:
     return figures
 
 
-def implausible(figures: dict[str, float]) -> str | None:
-    """The first figure outside LIMITS, in words; None when all are inside."""
+def implausible(figures: dict[str, float]) -> tuple[str, str] | None:
+    """The first figure outside LIMITS, by its name in words, and what is wrong with it; None when all are inside."""
     for name, (low, high) in LIMITS.items():
         if not low <= figures[name] <= high:
-            return f"{name.replace('_', ' ')} {figures[name]:.3f} outside {low}-{high}"
+            return name.replace("_", " "), f"{figures[name]:.3g}, accepted is {low:g} to {high:g}"
     return None

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -12,9 +11,11 @@ from typing import TypeVar
 
 import numpy as np
 import soundfile
+from rich.console import Console
 
 from tts_gen.config import UserError
 from tts_gen.corpora import SPLITS, Drop, Utterance
+from tts_gen.progress import progress
 
 Item = TypeVar("Item")
 Decoder = Callable[[bytes], tuple[np.ndarray, int]]
@@ -65,28 +66,11 @@ def write_wav(path: Path, wave: np.ndarray, rate: int) -> None:
 
 
 def track(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
-    """Passes the items on; shows count, rate and time left: a bar on a terminal, a line every ten seconds otherwise."""
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import Progress
-
-        columns = (*Progress.get_default_columns()[:3], "{task.completed}/{task.total}", "{task.fields[rate]}", "left")
-        with Progress(*columns, Progress.get_default_columns()[3], console=Console(stderr=True)) as progress:
-            task = progress.add_task(label, total=total, rate="")
-            for item in items:
-                yield item
-                speed = progress.tasks[0].speed
-                progress.update(task, advance=1, rate=f"{speed:.0f}/s" if speed else "")
-        return
-    start = shown = time.monotonic()
-    for done, item in enumerate(items, 1):
-        yield item
-        now = time.monotonic()
-        if now - shown > 10 or done == total:
-            rate = done / max(now - start, 1e-3)
-            left = (total - done) / rate
-            print(f"{label}: {done}/{total}, {rate:.0f}/s, {left:.0f} s left", file=sys.stderr, flush=True)
-            shown = now
+    """Passes the items on; shows count, rate and time left."""
+    with progress(label, total, "clips", Console(stderr=True)) as advance:
+        for item in items:
+            yield item
+            advance(1)
 
 
 def report(name: str, utterances: Sequence[Utterance], seconds: Mapping[str, float], drops: Sequence[Drop]) -> None:

@@ -15,7 +15,12 @@ from tts_gen import runs
 from tts_gen.config import UserError
 from tts_gen.evaluation import controls, rows
 from tts_gen.evaluation.generate import (
-    Split, mel_samples, oracle_prosody, prosody_samples, samples_path, whole_frames,
+    Split,
+    mel_samples,
+    oracle_prosody,
+    prosody_samples,
+    samples_path,
+    whole_frames,
 )  # fmt: skip
 from tts_gen.evaluation.headline import choose_temperatures
 from tts_gen.evaluation.likelihood import bits_per_dim_row
@@ -83,7 +88,9 @@ def open_comparison(
     Raises UserError for a directory that is no run, runs that do not fit the features, and two runs of one name.
     """
     loaded = [runs.load(path) for path in paths]
-    loaded = [runs.load(run.path, solver) if solver and hasattr(run.config.decoder, "solver") else run for run in loaded]
+    loaded = [
+        runs.load(run.path, solver) if solver and hasattr(run.config.decoder, "solver") else run for run in loaded
+    ]
     names = [run.path.name for run in loaded]
     if len(set(names)) < len(names):
         raise UserError(
@@ -197,7 +204,9 @@ def _acoustic(c: Comparison, acoustic_runs: list[Run], splits: dict[str, Split])
 def _bits(c: Comparison, run: Run, splits: dict[str, Split]) -> dict:
     began = time.monotonic()
     identity = c.identity(run, run.config.task, c.split, None, 1)
-    row = bits_per_dim_row(run, splits["val"], splits[c.split], _groups(c, splits[c.split]), identity, c.seed, c.ode_likelihood)
+    row = bits_per_dim_row(
+        run, splits["val"], splits[c.split], _groups(c, splits[c.split]), identity, c.seed, c.ode_likelihood
+    )
     log.info("%s: bits per dimension  %.1f s", run.path.name, time.monotonic() - began)
     return row
 

@@ -16,7 +16,9 @@ from tts_gen.runs import Run
 FEATURE = {"prosody": "log_f0+duration", "acoustic": "mel"}
 
 
-def bits_per_dim_row(run: Run, val: Split, test: Split, groups: np.ndarray, identity: dict, seed: int, ode: bool) -> dict:
+def bits_per_dim_row(
+    run: Run, val: Split, test: Split, groups: np.ndarray, identity: dict, seed: int, ode: bool
+) -> dict:
     """One row; `groups` [utterances of test] is what the interval resamples; `ode`: for diffusion too."""
     if run.label == "diffusion" and not ode:
         why = "the likelihood of the ODE was not asked for (--ode-likelihood)"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tts_gen.align import Aligner, AlignmentError, Segment, textgrid
-from tts_gen.align.quality import LIMITS, quality
+from tts_gen.align.quality import implausible, quality
 from tts_gen.config import Audio, UserError
 from tts_gen.corpora import Utterance
 from tts_gen.features import durations, mel, pitch, pooling
@@ -118,9 +118,8 @@ def _given(utterance: Utterance) -> list[Segment]:
 
 def _check_alignment(segments: list[Segment]) -> None:
     """Beyond the limits the text is another one, or the aligner has slipped. Alignments that were given are trusted."""
-    figures = quality(segments)
-    for name, (low, high) in LIMITS.items():
-        _limit(f"alignment: {name.replace('_', ' ')}", name.replace("_", " "), figures[name], low, high)
+    if found := implausible(quality(segments)):
+        raise Unusable(f"alignment: {found[0]}", " ".join(found))
 
 
 def _limit(reason: str, what: str, value: float, low: float = -np.inf, high: float = np.inf) -> None:

@@ -20,9 +20,9 @@ from tts_gen.features import journal, pitch, pool, record
 from tts_gen.features.extract import Unusable, extract, load_wave
 from tts_gen.features.files import read_json, write_json, write_json_lines
 from tts_gen.features.journal import Row
-from tts_gen.features.progress import progress
 from tts_gen.features.store import SHARDS
 from tts_gen.features.writer import finish
+from tts_gen.progress import progress
 
 FORMAT = 2
 """of the shards; a store of another is not added to"""
