@@ -1,4 +1,5 @@
-"""Trains one model: python train.py CONFIG --workdir DIR [--data.features STORE] [--train.steps N] ...  See --help after CONFIG."""
+"""Trains one model: python train.py CONFIG --workdir DIR [--data.features STORE] [--train.steps N] ...  See --help
+after CONFIG."""
 
 import sys
 

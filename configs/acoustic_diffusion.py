@@ -2,7 +2,8 @@
 
     python train.py configs/acoustic_diffusion.py --workdir runs/acoustic_diffusion --data.features data/features
 
-Expect grain: diffusion needs many more steps than these to learn the last, low-noise part of denoising. Loss: squared error of v
+Expect grain: diffusion needs many more steps than these to learn the last, low-noise part of denoising. Loss: squared
+error of v
 per dimension. About two minutes on 2 CPU cores.
 """
 

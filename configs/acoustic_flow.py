@@ -1,8 +1,10 @@
-"""Mels by a normalizing flow (a small Glow-TTS decoder), size small (2.4 M parameters). All but the decoder is acoustic_l1's.
+"""Mels by a normalizing flow (a small Glow-TTS decoder), size small (2.4 M parameters). All but the decoder is
+acoustic_l1's.
 
     python train.py configs/acoustic_flow.py --workdir runs/acoustic_flow --data.features data/features
 
-Expect harmonics and transitions that L1 smears. Loss: negative log-likelihood in nats per dimension. About two minutes on 2 CPU
+Expect harmonics and transitions that L1 smears. Loss: negative log-likelihood in nats per dimension. About two minutes
+on 2 CPU
 cores.
 """
 

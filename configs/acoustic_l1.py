@@ -2,7 +2,8 @@
 
     python train.py configs/acoustic_l1.py --workdir runs/acoustic_l1 --data.features data/features
 
-Expect smeared mels (std ratio of differences from bin to bin far below 1): L1 predicts medians. Loss: mean absolute error in
+Expect smeared mels (std ratio of differences from bin to bin far below 1): L1 predicts medians. Loss: mean absolute
+error in
 standard deviations of each mel bin. About two and a half minutes on 2 CPU cores.
 """
 

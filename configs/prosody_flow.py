@@ -2,7 +2,8 @@
 
     python train.py configs/prosody_flow.py --workdir runs/prosody_flow --data.features data/features
 
-Expect std ratios near 1 at temperature 1. Loss: negative log-likelihood in nats per dimension. About a minute on 2 CPU cores.
+Expect std ratios near 1 at temperature 1. Loss: negative log-likelihood in nats per dimension. About a minute on 2 CPU
+cores.
 """
 
 from dataclasses import replace

@@ -2,8 +2,10 @@
 
     python train.py configs/prosody_l2.py --workdir runs/prosody_l2 --data.features data/features
 
-Expect log-f0 less varied than the recordings' (std ratio about 0.7 on asterisk): L2 predicts means. Loss: half the squared error
-per phoneme, mean over log-f0 and log-duration; unvoiced phonemes, which have no f0, add a constant. About a minute on 2 CPU cores.
+Expect log-f0 less varied than the recordings' (std ratio about 0.7 on asterisk): L2 predicts means. Loss: half the
+squared error
+per phoneme, mean over log-f0 and log-duration; unvoiced phonemes, which have no f0, add a constant. About a minute on 2
+CPU cores.
 """
 
 from tts_gen.config import Config, Data, Encoder, Train

@@ -99,7 +99,7 @@ def test_a_damaged_step_is_saved_again(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_any_damaged_or_missing_file_is_noticed(tmp_path):
-    """Whatever file of a step is damaged: the state is exact, the step before is used, or the error names the folder."""
+    """Whatever file of a step is damaged: the state is exact, or the one before used, or the error names the folder."""
     save(tmp_path / "whole", {10: 0.5, 20: 0.4})
     files = [f.relative_to(tmp_path / "whole") for f in (tmp_path / "whole/checkpoints/20").rglob("*") if f.is_file()]
     used = []

@@ -14,7 +14,7 @@ import pytest
 
 from tts_gen import training
 from tts_gen.checkpoint import Checkpoints, checksums
-from tts_gen.config import Train, UserError
+from tts_gen.config import Stopped, Train, UserError
 
 SETTINGS = {"warmup": 2, "log_every": 1, "save_every": 5, "learning_rate": 1e-2, "decay_steps": 50}
 WEIGHT = np.array([1.0, -2.0, 0.5], np.float32)
@@ -114,7 +114,7 @@ def test_a_signal_saves_and_the_run_goes_on_exactly(twenty, tmp_path, number):
     state, run = twenty
     before = signal.getsignal(number)
     send = lambda step: os.kill(os.getpid(), number) if step == 7 else None  # noqa: E731
-    with pytest.raises(training.Stopped, match=f"{number.name}: step 8 of 20 is saved in {tmp_path}"):
+    with pytest.raises(Stopped, match=f"{number.name}: step 8 of 20 is saved in {tmp_path}"):
         train(tmp_path, 20, Batches(send))
     assert signal.getsignal(number) is before
     with Checkpoints(tmp_path) as checkpoints:

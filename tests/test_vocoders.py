@@ -113,7 +113,7 @@ def test_unfit_weights(tmp_path, monkeypatch):
         ({"generator": without("ups.3")}, "128 samples a frame"),
         ({"generator": {}}, "not a HiFi-GAN"),
     ]:
-        monkeypatch.setattr(torch_file, "read", lambda path: broken)
+        monkeypatch.setattr(torch_file, "read", lambda path, broken=broken: broken)
         with pytest.raises(UserError, match=message):
             hifigan.load(tmp_path / "x.pth")
 

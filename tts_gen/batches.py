@@ -1,6 +1,8 @@
-"""From the feature store to batches: a random-access plan over length buckets, so that a batch is a pure function of (seed, step).
+"""From the feature store to batches: a random-access plan over length buckets, so that a batch is a pure function of
+(seed, step).
 
-There is no iterator state to lose: resuming at step s reads batch s. Every host computes the same plan and loads its own rows, so
+There is no iterator state to lose: resuming at step s reads batch s. Every host computes the same plan and loads its
+own rows, so
 another number of hosts sees the same global batch, and all hosts have the same shape at each step.
 """
 
@@ -24,7 +26,8 @@ ROW_MULTIPLE = 8
 class Plan:
     """Which utterances stand in which batch: `plan(step)` -> (bucket length, positions in the store's index).
 
-    Buckets come in rounds; in each, a bucket has as many batches as its share of the corpus, in shuffled order. A bucket's
+    Buckets come in rounds; in each, a bucket has as many batches as its share of the corpus, in shuffled order. A
+    bucket's
     utterances come in shuffled epochs, one after the other without gaps, so all are seen equally often.
     """
 
@@ -119,7 +122,8 @@ class TrainingBatches(grain.sources.RandomAccessDataSource):
 
 
 def validation_batches(store: FeatureStore, config: Config, split: str = "val") -> Iterator[dict[str, np.ndarray]]:
-    """Every utterance of a split once, in the shapes of training; rows without an utterance have length 0. Crops are central."""
+    """Every utterance of a split once, in the shapes of training; rows without an utterance have length 0. Crops are
+    central."""
     plan = Plan.build(store, config, split)
     for bucket, members in plan.members.items():
         members = np.unique(members)
@@ -130,13 +134,15 @@ def validation_batches(store: FeatureStore, config: Config, split: str = "val") 
 
 
 SHORTEST = {"prosody": 32, "acoustic": 256}
-"""length of the shortest batch of whole utterances; each longer one is four times the last, so few shapes are compiled"""
+"""length of the shortest batch of whole utterances; each longer one is four times the last, so few shapes are
+compiled"""
 
 
 def whole_batches(
     utterances: Sequence[Features], stats: Stats, task: str
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-    """Uncropped utterances for evaluation and synthesis: (their places in the list, batch padded in rows and length)."""
+    """Uncropped utterances for evaluation and synthesis: (their places in the list, batch padded in rows and
+    length)."""
     lengths = np.array([len(u.phoneme) if task == "prosody" else len(u.mel) for u in utterances])
     padded = np.array([_padded(n, SHORTEST[task]) for n in lengths])
     positions = _padded(max(len(u.phoneme) for u in utterances), SHORTEST["prosody"])
@@ -162,7 +168,8 @@ def _padded(length: int, shortest: int) -> int:
 def collate(
     store: FeatureStore, config: Config, positions: np.ndarray, bucket: int, crop: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Padded batch. `crop` [B] in 0..1 is where an acoustic crop of `bucket` frames lies in an utterance that is longer."""
+    """Padded batch. `crop` [B] in 0..1 is where an acoustic crop of `bucket` frames lies in an utterance that is
+    longer."""
     utterances = store.read(positions)
     if config.task == "prosody":
         return prosody_batch(utterances, store.stats, bucket)
@@ -180,7 +187,8 @@ def prosody_batch(utterances: Sequence[Features], stats: Stats, positions: int) 
 
 @dataclass(frozen=True)
 class Crop:
-    """Part of an utterance: `features` holds some of its phonemes, and mel frames that start `offset` frames into the first."""
+    """Part of an utterance: `features` holds some of its phonemes, and mel frames that start `offset` frames into the
+    first."""
 
     features: Features
     offset: int = 0
@@ -204,7 +212,8 @@ def crop_frames(u: Features, frames: int, data: Data, at: float) -> Crop:
 
 
 def acoustic_batch(crops: Sequence[Crop], stats: Stats, positions: int, frames: int) -> dict[str, np.ndarray]:
-    """Batch of the acoustic task, padded; log_f0 is normalised by speaker and interpolated through unvoiced phonemes."""
+    """Batch of the acoustic task, padded; log_f0 is normalised by speaker and interpolated through unvoiced
+    phonemes."""
     utterances = [c.features for c in crops]
     batch = _phoneme_arrays(utterances, positions)
     log_f0 = [
@@ -223,7 +232,8 @@ def acoustic_batch(crops: Sequence[Crop], stats: Stats, positions: int, frames: 
 
 
 def frame_arrays(duration: np.ndarray, offset: np.ndarray, frames: int) -> dict[str, np.ndarray]:
-    """duration [B, N], offset [B] -> frame_phoneme [B, T], the phoneme each frame lies in, and frame_position [B, T] in it."""
+    """duration [B, N], offset [B] -> frame_phoneme [B, T], the phoneme each frame lies in, and frame_position [B, T] in
+    it."""
     ends = np.cumsum(duration, 1)
     time = offset[:, None] + np.arange(frames)
     phoneme = np.minimum(np.sum(time[:, :, None] >= ends[:, None], 2), duration.shape[1] - 1)

@@ -1,4 +1,5 @@
-"""Checkpoints by Orbax: asynchronous, atomic, the newest and the best kept, every leaf verified by a checksum when read."""
+"""Checkpoints by Orbax: asynchronous, atomic, the newest and the best kept, every leaf verified by a checksum when
+read."""
 
 import logging
 import zlib
@@ -60,8 +61,8 @@ class Checkpoints:
     def best_step(self) -> int:
         """The step with the lowest validation loss, the newest where none was validated."""
         if not self.steps:
-            raise UserError(f"{self.directory.parent} holds no checkpoint; train it first: python train.py CONFIG --workdir "
-                            f"{self.directory.parent}")  # fmt: skip
+            run = self.directory.parent
+            raise UserError(f"{run} holds no checkpoint; train it first: python train.py CONFIG --workdir {run}")
         losses = {s: _loss(self.manager.metrics(s)) for s in self.steps}
         return min(losses, key=lambda s: (losses[s], -s))
 

@@ -1,6 +1,8 @@
-"""The `tts-gen` command, and the doors behind train.py and eval.py. Everything heavy is imported by the subcommand that needs it.
+"""The `tts-gen` command, and the doors behind train.py and eval.py. Everything heavy is imported by the subcommand that
+needs it.
 
-Exit codes: 0 done; 1 failed, message on standard error; 2 wrong usage; 75 stopped by a signal after saving, start again to go on.
+Exit codes: 0 done; 1 failed, message on standard error; 2 wrong usage; 75 stopped by a signal after saving, start again
+to go on.
 """
 
 import argparse
@@ -61,8 +63,10 @@ def _train(arguments: Sequence[str]) -> None:
     from tts_gen.config import Config, read_config_file
 
     if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: train.py CONFIG --workdir DIR [--FIELD VALUE ...]\n\n"
-              "CONFIG is a Python file that defines `config` (see configs/); train.py CONFIG --help lists its fields.")  # fmt: skip
+        print(
+            "usage: train.py CONFIG --workdir DIR [--FIELD VALUE ...]\n\n"
+            "CONFIG is a Python file that defines `config` (see configs/); train.py CONFIG --help lists its fields."
+        )
         if not arguments:
             raise SystemExit(USAGE)
         return
@@ -213,8 +217,8 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     sub = command("corpus", _corpus, "get a corpus of speech and write its manifest")
-    sub.add_argument("name", choices=("asterisk", "queen", "espeak"), help="asterisk: one speaker, 24 min; queen: 4.4 h "
-                     "of acted speech; espeak: synthetic, needs no download")  # fmt: skip
+    names = "asterisk: one speaker, 24 min; queen: 4.4 h of acted speech; espeak: synthetic, needs no download"
+    sub.add_argument("name", choices=("asterisk", "queen", "espeak"), help=names)
     sub.add_argument("directory", type=Path, metavar="DIR")
     sub.add_argument("--deb", type=Path, action="append", help="a .deb file to read instead of downloading it (repeat)")
     sub.add_argument("--workers", type=int, default=2)

@@ -1,6 +1,7 @@
 """Settings of a run: frozen dataclasses, checked by name, saved as JSON.
 
-A config file (`configs/*.py`) holds one value, `config = Config(...)`. Every field can be overridden on the command line
+A config file (`configs/*.py`) holds one value, `config = Config(...)`. Every field can be overridden on the command
+line
 (`--train.steps 100`); a name that does not exist is an error that lists those that do.
 """
 
@@ -14,7 +15,8 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """A mistake in what the user gave. The message names the file, the field, the value and what to do; no traceback is shown."""
+    """A mistake in what the user gave. The message names the file, the field, the value and what to do; no traceback is
+    shown."""
 
 
 class Stopped(Exception):
@@ -25,7 +27,8 @@ class Stopped(Exception):
 class Audio:
     """Definition of the log-mel features. Saved with features and checkpoints, compared wherever two meet.
 
-    The default is what HiFi-GAN, Glow-TTS, Grad-TTS and Matcha-TTS use: Slaney mel filters, natural logarithm of the magnitude
+    The default is what HiFi-GAN, Glow-TTS, Grad-TTS and Matcha-TTS use: Slaney mel filters, natural logarithm of the
+    magnitude
     clipped at 1e-5, no centring (a wave of n samples has n // hop frames).
     """
 
@@ -113,7 +116,8 @@ class Train:
     warmup: int = 50
     """steps"""
     decay_steps: int = 1000
-    """step at which the cosine ends; not `steps`, so that stopping early or going on changes no step that both runs take"""
+    """step at which the cosine ends; not `steps`, so that stopping early or going on changes no step that both runs
+    take"""
     weight_decay: float = 1e-2
     clip: float = 1.0
     """largest global norm of the gradient"""
@@ -156,7 +160,8 @@ def read_config_file(path: str | Path) -> Config:
 
 
 def from_dict(cls: type, values: dict, where: str) -> typing.Any:
-    """Dataclass `cls` from JSON values. Raises UserError for unknown names (listing the valid ones) and for missing ones."""
+    """Dataclass `cls` from JSON values. Raises UserError for unknown names (listing the valid ones) and for missing
+    ones."""
     hints = typing.get_type_hints(cls)
     valid = {f.name: f for f in dataclasses.fields(cls)}
     unknown = sorted(set(values) - set(valid))

@@ -1,4 +1,5 @@
-"""`make demo`: the whole path in one command. Each stage is a command of this project, printed, in a process of its own;
+"""`make demo`: the whole path in one command. Each stage is a command of this project, printed, in a process of its
+own;
 a stage that is done leaves a stamp, so a demo that was interrupted goes on where it stopped."""
 
 import json
@@ -20,8 +21,8 @@ SENTENCES = (
     "The meeting starts at nine thirty tomorrow morning, in conference room five.",
 )
 FALLBACK = (
-    "The real recordings could not be had (see above), so this demo ran on synthetic speech from espeak-ng: it shows that the "
-    "software works, and says nothing of how well the families model people."
+    "The real recordings could not be had (see above), so this demo ran on synthetic speech from espeak-ng: it shows "
+    "that the software works, and says nothing of how well the families model people."
 )
 SECONDS = {"corpus": 15, "features": 60, "prosody": 60, "acoustic": 150, "evaluation": 200, "speech": 30, "report": 40}
 """about what a stage takes on two cores; only for the time left that is shown"""

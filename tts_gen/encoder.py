@@ -24,7 +24,8 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, batch: dict[str, jax.Array], mask: jax.Array, rng: jax.Array | None) -> jax.Array:
-        """`batch`: phoneme, stress, edge, punctuation [B, N]; speaker, style [B]. `mask` [B, N]. `rng` None: no dropout."""
+        """`batch`: phoneme, stress, edge, punctuation [B, N]; speaker, style [B]. `mask` [B, N]. `rng` None: no
+        dropout."""
         c = self.config
         tables = {"phoneme": self.phonemes, "stress": STRESSES, "edge": EDGES, "punctuation": PUNCTUATIONS}
         x = sum(nn.Embed(size, c.width, name=name)(batch[name]) for name, size in tables.items())

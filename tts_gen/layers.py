@@ -1,6 +1,7 @@
 """Flax building blocks shared by the encoder and all decoder families.
 
-Shapes: B batch, L positions (phonemes or frames), D width. A mask is float32 [B, L], 1 at valid positions. Every block that mixes
+Shapes: B batch, L positions (phonemes or frames), D width. A mask is float32 [B, L], 1 at valid positions. Every block
+that mixes
 positions zeroes the invalid ones first, so what stands in padding never reaches a valid position.
 """
 

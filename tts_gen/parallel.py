@@ -1,4 +1,5 @@
-"""One program for one CPU, the GPUs of a machine, or a pod: a mesh over all devices, batches split over it, state replicated."""
+"""One program for one CPU, the GPUs of a machine, or a pod: a mesh over all devices, batches split over it, state
+replicated."""
 
 import jax
 import numpy as np
@@ -19,7 +20,8 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def global_batch(mesh: Mesh, local: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """The global batch [B, ...] from each process's rows. Raises UserError when the rows do not divide over the devices."""
+    """The global batch [B, ...] from each process's rows. Raises UserError when the rows do not divide over the
+    devices."""
     rows = len(next(iter(local.values()))) * jax.process_count()
     if rows % mesh.size:
         raise UserError(

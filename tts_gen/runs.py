@@ -125,7 +125,8 @@ class Run:
 
     @functools.cached_property
     def sample(self):
-        """Jitted `sample(variables, batch, rng, temperature) -> [B, L, C]`, normalised; temperature compiles nothing anew."""
+        """Jitted `sample(variables, batch, rng, temperature) -> [B, L, C]`, normalised; temperature compiles nothing
+        anew."""
         return jax.jit(functools.partial(self.task.apply, method="sample"))
 
     @functools.cached_property

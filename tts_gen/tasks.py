@@ -1,6 +1,7 @@
 """The two tasks: prosody (phonemes -> log-f0 and duration) and acoustic (phonemes and prosody -> mel).
 
-A task knows nothing of the decoder family. It owns the encoder, the targets, the masks and the masked mean. Batches are dicts of
+A task knows nothing of the decoder family. It owns the encoder, the targets, the masks and the masked mean. Batches are
+dicts of
 arrays as `batches` makes them; `length` [B] counts phonemes.
 """
 
@@ -17,7 +18,8 @@ from tts_gen.features.stats import Stats
 from tts_gen.layers import length_mask
 
 MEL_NOISE = 0.05
-"""standard deviation, normalised units: the clip of the logarithm makes exact ties, which would leave likelihoods unbounded"""
+"""standard deviation, normalised units: the clip of the logarithm makes exact ties, which would leave likelihoods
+unbounded"""
 
 
 def mean_loss(task: nn.Module, variables, batch, rng, train: bool) -> jax.Array:
@@ -27,7 +29,8 @@ def mean_loss(task: nn.Module, variables, batch, rng, train: bool) -> jax.Array:
 
 
 class Task(nn.Module):
-    """What both tasks share. `multiple`: valid lengths are cropped (loss, log_prob) or padded (sample) to multiples of it."""
+    """What both tasks share. `multiple`: valid lengths are cropped (loss, log_prob) or padded (sample) to multiples of
+    it."""
 
     config: config.Config
     inventory: Inventory
@@ -91,7 +94,8 @@ class Prosody(Task):
         return jnp.stack([log_f0, log_duration], -1)
 
     def change_of_variables(self, batch, mask):
-        """From normalised log-f0 and log-duration to log-f0 and frames; the known entropy of the stand-ins is taken out."""
+        """From normalised log-f0 and log-duration to log-f0 and frames; the known entropy of the stand-ins is taken
+        out."""
         voiced = mask * batch["voiced"]
         entropy = 0.5 * jnp.log(2 * jnp.pi * jnp.e)
         # E[log(d + U)] of the dequantisation: (d + 1) log(d + 1) - d log d - 1
@@ -107,7 +111,8 @@ class Prosody(Task):
 
 
 class Acoustic(Task):
-    """y = normalised log-mel. Batch: mel [B, T, M], frames [B], frame_phoneme and frame_position [B, T], and the prosody [B, N]."""
+    """y = normalised log-mel. Batch: mel [B, T, M], frames [B], frame_phoneme and frame_position [B, T], and the
+    prosody [B, N]."""
 
     multiple = 4
 
@@ -121,7 +126,8 @@ class Acoustic(Task):
         self.position = nn.Dense(self.config.encoder.width)
 
     def condition(self, batch, rng):
-        """Encoder output and prosody, repeated to frames, with the position in the phoneme: [B, T, D], valid frames [B]."""
+        """Encoder output and prosody, repeated to frames, with the position in the phoneme: [B, T, D], valid frames
+        [B]."""
         duration = jnp.maximum(batch["duration"], 1).astype(jnp.float32)
         prosody = jnp.stack([batch["log_f0"], batch["voiced"].astype(jnp.float32), jnp.log(duration)], -1)
         h = repeat_to_frames(self._encode(batch, rng) + self.prosody(prosody), batch["frame_phoneme"])
@@ -143,11 +149,12 @@ TASKS = {"prosody": Prosody, "acoustic": Acoustic}
 
 
 def build(config: config.Config, inventory: Inventory, stats: Stats) -> Task:
-    """The task that a config names. Raises UserError when the decoder merges more positions than lengths are multiples of."""
+    """The task that a config names. Raises UserError when the decoder merges more positions than lengths are multiples
+    of."""
     task, merged = TASKS[config.task], config.decoder.multiple
     if task.multiple % merged:
         raise UserError(
-            f"decoder: merges {merged} positions, but lengths in the {config.task} task are multiples of {task.multiple}; "
-            "give fewer widths (diffusion: 2 ** (widths - 1) positions) or a smaller squeeze (flow)"
+            f"decoder: merges {merged} positions, but lengths in the {config.task} task are multiples of "
+            f"{task.multiple}; give fewer widths (diffusion: 2 ** (widths - 1) positions) or a smaller squeeze (flow)"
         )
-    return TASKS[config.task](config, inventory, stats)
+    return task(config, inventory, stats)

@@ -1,6 +1,7 @@
 """The training loop. It sees a loss function, batches and a mesh; nothing of speech.
 
-Everything random derives from (seed, purpose, step), a batch is a function of its step, and the state holds all else: so
+Everything random derives from (seed, purpose, step), a batch is a function of its step, and the state holds all else:
+so
 20 steps equal 10, a stop, and 10 more, bit for bit.
 """
 
@@ -29,7 +30,8 @@ INIT, STEP, VALIDATION = range(3)
 
 
 class State(NamedTuple):
-    """All that a step changes. Parameters are one vector [P]: compiling clipping, Adam and EMA for each of a model's hundred
+    """All that a step changes. Parameters are one vector [P]: compiling clipping, Adam and EMA for each of a model's
+    hundred
     leaves takes XLA longer than compiling the model, and one vector shards evenly over any number of devices."""
 
     step: jax.Array
@@ -77,7 +79,8 @@ def make_step(loss_fn: Callable, layout: flat.Layout, c: config.Train) -> Callab
 
 
 def make_init(init_params: Callable, c: config.Train) -> Callable:
-    """`init(batch) -> State`; `init_params(rng, batch) -> params`. The EMA starts as a copy, after data-dependent layers."""
+    """`init(batch) -> State`; `init_params(rng, batch) -> params`. The EMA starts as a copy, after data-dependent
+    layers."""
 
     def init(batch):
         params = flat.flatten(init_params(key(c.seed, INIT), batch))
@@ -117,9 +120,11 @@ def train(
 ) -> State:
     """Trains to `c.steps`, from the newest checkpoint of `run` where there is one.
 
-    `batches.iterate(step)` yields this process's part of each global batch, `batches.longest()` is one of the longest bucket,
+    `batches.iterate(step)` yields this process's part of each global batch, `batches.longest()` is one of the longest
+    bucket,
     compiled first so that a lack of memory shows at once; `batches.ids(step)` names a batch's utterances.
-    `validation()` yields the held-out batches; `positions(batch)` counts what a rate is given in. Raises Stopped after a
+    `validation()` yields the held-out batches; `positions(batch)` counts what a rate is given in. Raises Stopped after
+    a
     SIGTERM or SIGINT, when the state is saved; UserError when too many steps in a row were not finite.
     """
     begin = time.monotonic()
@@ -179,8 +184,10 @@ def _log(c, writer, window, step, metrics, val_loss: dict[int, float], batches) 
         names = ", ".join(batches.ids(step - 1)[:8])
         log.warning("step %d: loss or gradient not finite, skipped (%d in a row); utterances %s", step, skipped, names)
         if skipped >= c.max_skipped:
-            raise UserError(f"{skipped} steps in a row had a non-finite loss or gradient, last with utterances {names}; "
-                            "lower train.learning_rate, or look at these utterances")  # fmt: skip
+            raise UserError(
+                f"{skipped} steps in a row had a non-finite loss or gradient, last with utterances {names}; "
+                "lower train.learning_rate, or look at these utterances"
+            )
     if step % c.log_every and step != c.steps and step not in val_loss:
         return
     seconds = time.monotonic() - window["time"]

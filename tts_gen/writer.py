@@ -21,7 +21,8 @@ class Writer:
             self.file = _truncated(run / "metrics.jsonl", first_step)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """One line of metrics.jsonl, with floats at full precision; null for what is not finite, which JSON cannot hold."""
+        """One line of metrics.jsonl, with floats at full precision; null for what is not finite, which JSON cannot
+        hold."""
         if not self.active:
             return
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}

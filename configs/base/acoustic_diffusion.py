@@ -1,6 +1,7 @@
 """Mels by diffusion, size base (20 M parameters). All but the decoder is acoustic_l1's.
 
-    python train.py configs/base/acoustic_diffusion.py --workdir runs/base/acoustic_diffusion --data.features data/features
+    python train.py configs/base/acoustic_diffusion.py --workdir runs/base/acoustic_diffusion --data.features
+    data/features
 
 Not trained to the end by us yet; see acoustic_l1.
 """

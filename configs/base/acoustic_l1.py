@@ -2,7 +2,8 @@
 
     python train.py configs/base/acoustic_l1.py --workdir runs/base/acoustic_l1 --data.features data/features
 
-Not trained to the end by us yet: it builds, trains and resumes, and its size agrees with the other families' within 10 %.
+Not trained to the end by us yet: it builds, trains and resumes, and its size agrees with the other families' within 10
+%.
 """
 
 from tts_gen.config import Config, Data, Encoder, Train

@@ -1,6 +1,7 @@
 """Prosody by diffusion, size base (20 M parameters). All but the decoder is prosody_l2's.
 
-    python train.py configs/base/prosody_diffusion.py --workdir runs/base/prosody_diffusion --data.features data/features
+    python train.py configs/base/prosody_diffusion.py --workdir runs/base/prosody_diffusion --data.features
+    data/features
 
 Not trained to the end by us yet; see prosody_l2.
 """

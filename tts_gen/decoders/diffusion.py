@@ -1,6 +1,7 @@
 """Diffusion: a variance-preserving SDE with a U-Net denoiser (Score SDE, arXiv 2011.13456; Grad-TTS, arXiv 2105.06337).
 
-The network predicts v = alpha_t eps - sigma_t x_0 (Salimans and Ho, arXiv 2202.00512), so x0_hat = alpha_t x - sigma_t v: well scaled
+The network predicts v = alpha_t eps - sigma_t x_0 (Salimans and Ho, arXiv 2202.00512), so x0_hat = alpha_t x - sigma_t
+v: well scaled
 at every noise level, where predicting eps amplifies errors by 1 / alpha_t at the noisy end.
 """
 
@@ -54,7 +55,8 @@ class DiffusionModule(nn.Module):
     def loss(self, y, cond, mask, rng, train):
         time_key, noise_key, dropout_key = jax.random.split(rng, 3)
         batch = y.shape[0]
-        # Stratified times: one draw, spread evenly over the batch, is uniform for each utterance and steadier for their mean.
+        # Stratified times: one draw, spread evenly over the batch, is uniform for each utterance and steadier for their
+        # mean.
         t = (jax.random.uniform(time_key) + jnp.arange(batch) / batch) % 1.0 * (1 - 2e-5) + 1e-5
         alpha, sigma = (s[:, None, None] for s in self.schedule.alpha_sigma(t))
         eps = jax.random.normal(noise_key, y.shape)

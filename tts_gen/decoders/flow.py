@@ -1,4 +1,5 @@
-"""Normalizing flow: exact likelihood through an invertible map y <-> z (Glow, arXiv 1807.03039; Glow-TTS, arXiv 2005.11129).
+"""Normalizing flow: exact likelihood through an invertible map y <-> z (Glow, arXiv 1807.03039; Glow-TTS, arXiv
+2005.11129).
 
     log p(y | c) = log N(z; mu(c), sigma(c)) + sum_k log |det J_k|,   z = g^-1(y; c)
     sample: y = g(mu + temperature * sigma * eps; c)
@@ -21,7 +22,8 @@ from tts_gen.layers import dropout_masks
 
 @dataclass(frozen=True)
 class Flow(config.Decoder):
-    """Steps of ActNorm, invertible 1x1 convolution and affine coupling on `squeeze` neighbouring positions at a time."""
+    """Steps of ActNorm, invertible 1x1 convolution and affine coupling on `squeeze` neighbouring positions at a
+    time."""
 
     steps: int = 6
     squeeze: int = 2
@@ -56,7 +58,8 @@ class Flow(config.Decoder):
 
 
 class ActNorm(nn.Module):
-    """z = exp(s) y + b per channel, [B, L, C]. s and b start so that the first batch has mean 0 and variance 1 (Glow)."""
+    """z = exp(s) y + b per channel, [B, L, C]. s and b start so that the first batch has mean 0 and variance 1
+    (Glow)."""
 
     @nn.compact
     def parameters(self, y, mask):
@@ -81,7 +84,8 @@ class ActNorm(nn.Module):
 
 
 class InvertibleConv(nn.Module):
-    """1x1 convolution by one matrix W [n, n] on groups of n channels, half of each from either half of the channels (Glow-TTS)."""
+    """1x1 convolution by one matrix W [n, n] on groups of n channels, half of each from either half of the channels
+    (Glow-TTS)."""
 
     size: int
 

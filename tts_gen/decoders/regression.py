@@ -1,6 +1,7 @@
 """Regression: one prediction, trained with an L1 or L2 loss. The baseline of the comparison.
 
-L2's optimum is E[y | cond], so Var(prediction) = Var(y) - E[Var(y | cond)]: it must be under-dispersed. L1 gives the median.
+L2's optimum is E[y | cond], so Var(prediction) = Var(y) - E[Var(y | cond)]: it must be under-dispersed. L1 gives the
+median.
 """
 
 import math
@@ -54,7 +55,8 @@ class RegressionModule(nn.Module):
         return self.predict(cond, mask, None)
 
     def log_prob(self, y, cond, mask, rng):
-        """Laplace (L1) or Gaussian (L2) density around the prediction, one scale per channel: `calibration/scale`, 1 until fitted."""
+        """Laplace (L1) or Gaussian (L2) density around the prediction, one scale per channel: `calibration/scale`, 1
+        until fitted."""
         scale = self.get_variable("calibration", "scale", jnp.ones(self.channels))
         z = jnp.abs(self.predict(cond, mask, None) - y) / scale
         if self.config.loss == "l1":

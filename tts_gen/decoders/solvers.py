@@ -1,8 +1,10 @@
 """Samplers for the variance-preserving SDE (Song et al., arXiv 2011.13456), written on a denoiser x0_hat(x, t).
 
-    x_t = alpha_t x_0 + sigma_t eps,  alpha_t = exp(-B_t / 2),  sigma_t^2 = 1 - alpha_t^2,  B_t = b0 t + (b1 - b0) t^2 / 2
+    x_t = alpha_t x_0 + sigma_t eps,  alpha_t = exp(-B_t / 2),  sigma_t^2 = 1 - alpha_t^2,  B_t = b0 t + (b1 - b0) t^2 /
+    2
     score(x, t) = (alpha_t x0_hat - x) / sigma_t^2
-    ODE: dx/dt = -beta_t (x + score) / 2          SDE: dx = -beta_t (x / 2 + score) dt + sqrt(beta_t) dw, backwards in time
+    ODE: dx/dt = -beta_t (x + score) / 2          SDE: dx = -beta_t (x / 2 + score) dt + sqrt(beta_t) dw, backwards in
+    time
 
 All noise, the initial one included, is multiplied by the temperature.
 """
@@ -47,7 +49,8 @@ def ode_drift(schedule, denoise, x, t):
 
 
 def solve(solver: str, schedule: Schedule, denoise, steps: int, noise, rng, temperature):
-    """Integrates from t = 1 to 0. `denoise(x, t)` -> x0_hat with t a scalar; `noise` is standard normal, of x's shape."""
+    """Integrates from t = 1 to 0. `denoise(x, t)` -> x0_hat with t a scalar; `noise` is standard normal, of x's
+    shape."""
     x = temperature * noise
     if solver == "dpm++2m":
         return _dpm_solver_2m(schedule, denoise, steps, x)
@@ -69,7 +72,8 @@ def solve(solver: str, schedule: Schedule, denoise, steps: int, noise, rng, temp
 
 
 def _dpm_solver_2m(schedule, denoise, steps, x):
-    """DPM-Solver++(2M) (Lu et al., arXiv 2211.01095, algorithm 2); the first step is of first order. Ends on x0_hat itself."""
+    """DPM-Solver++(2M) (Lu et al., arXiv 2211.01095, algorithm 2); the first step is of first order. Ends on x0_hat
+    itself."""
     t = schedule.times(steps - 1)
     alpha, sigma = schedule.alpha_sigma(t)
     log_snr = jnp.log(alpha / sigma)

@@ -1,6 +1,7 @@
 """1-D U-Net over positions, the network of diffusion: [B, L, C] and cond [B, L, D] and time [B] -> [B, L, C].
 
-Down- and upsampling are reshapes with a Dense layer (pixel shuffle): transposed convolutions train ten times slower on CPU.
+Down- and upsampling are reshapes with a Dense layer (pixel shuffle): transposed convolutions train ten times slower on
+CPU.
 Normalisation is over channels only, so padding cannot change a statistic.
 """
 
@@ -13,7 +14,8 @@ from tts_gen.layers import TransformerBlock, dropout_masks, time_embedding
 
 
 class ResBlock(nn.Module):
-    """Two convolutions, the second scaled and shifted by the time's embedding; starts as the identity or a projection."""
+    """Two convolutions, the second scaled and shifted by the time's embedding; starts as the identity or a
+    projection."""
 
     width: int
     kernel: int

@@ -96,7 +96,8 @@ def _sample(run: Run, utterances: Sequence[Features], temperature: float | None,
 
 
 def whole_frames(run: Run, log_duration: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Whole frames [n] of flat normalised log-durations [n], rounded utterance by utterance (they end at `ends`) exactly as
+    """Whole frames [n] of flat normalised log-durations [n], rounded utterance by utterance (they end at `ends`)
+    exactly as
     synthesis does; NaN where the model's value is not finite."""
     with np.errstate(over="ignore"):
         frames = np.exp(run.stats.denormalise_log_duration(log_duration.astype(np.float64)))

@@ -1,6 +1,7 @@
 """Held-out likelihood in bits per dimension of the original features: the yardstick that all families share.
 
-Exact for the flow; for regression the density around its prediction whose scale is fitted on the validation split; for diffusion
+Exact for the flow; for regression the density around its prediction whose scale is fitted on the validation split; for
+diffusion
 the probability-flow ODE's, estimated, only when asked for: it takes hundreds of network evaluations.
 """
 
@@ -44,7 +45,8 @@ def _log_prob(run: Run, variables: dict, split: Split, seed: int) -> tuple[np.nd
 
 
 def fitted_scale(run: Run, val: Split, seed: int) -> np.ndarray:
-    """Maximum-likelihood scale of each channel [C] on the validation split: mean |residual| (L1), root mean square (L2)."""
+    """Maximum-likelihood scale of each channel [C] on the validation split: mean |residual| (L1), root mean square
+    (L2)."""
     total, count = 0.0, 0.0
     residual = jax.jit(lambda v, b, r: run.task.apply(v, b, r, method="residual"))
     for i, (_, batch) in enumerate(whole_batches(val.utterances, run.stats, run.config.task)):
