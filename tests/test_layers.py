@@ -65,7 +65,7 @@ def test_blocks_ignore_padding(block: nn.Module, dropped):
 
 def test_conv_block_starts_as_the_identity():
     x = jax.random.normal(KEY, (2, 10, 8))
-    y, _ = ConvBlock(3).init_with_output(KEY, x, jnp.ones((2, 10)), 1.0)
+    y, _ = jax.jit(ConvBlock(3).init_with_output)(KEY, x, jnp.ones((2, 10)), 1.0)
     np.testing.assert_array_equal(x, y)
 
 

@@ -105,10 +105,6 @@ class Prosody(Task):
         change -= jnp.sum(mask * (log_frames + jnp.log(self.stats.log_duration_std)), 1)
         return change, jnp.sum(mask + voiced, 1)
 
-    def frames(self, log_duration):
-        """Normalised log-duration -> frames + U(0, 1), what `durations.round_durations` takes."""
-        return jnp.exp(log_duration * self.stats.log_duration_std + self.stats.log_duration_mean)
-
 
 class Acoustic(Task):
     """y = normalised log-mel. Batch: mel [B, T, M], frames [B], frame_phoneme and frame_position [B, T], and the
