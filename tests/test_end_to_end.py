@@ -96,9 +96,17 @@ def speak(trained, text, **controls):
     return synthesis.speak([text], *pair, synthesis.Controls(speaker=speaker, **controls)), pair
 
 
-def test_synthesis_takes_the_espeak_phonemes_it_knows(trained):
-    """These models know espeak's phones, not ARPAbet: the error names the phone and lists those there are."""
-    with pytest.raises(UserError, match="unknown phoneme 'HH'"):
+def test_a_run_on_espeak_speech_reads_text_by_espeak(trained):
+    (spoken,), _ = speak(trained, "The train is late.")
+    assert spoken.mel.shape == (spoken.features.duration.sum(), 80) and np.isfinite(spoken.mel).all()
+
+
+def test_text_that_cannot_be_spoken_is_named(trained, monkeypatch):
+    for wrong in ("", "!!!", "Привет"):
+        with pytest.raises(UserError, match="text "):
+            speak(trained, wrong)
+    monkeypatch.setattr(synthesis, "ARPABET_VOWELS", set(runs.load(trained["prosody_flow"]).inventory.phonemes))
+    with pytest.raises(UserError, match="text 'Hello.': unknown phoneme 'HH'; this corpus has"):
         speak(trained, "Hello.")
 
 
@@ -117,8 +125,7 @@ def test_generated_prosody_and_mel_fit_together(trained, monkeypatch):
     from tts_gen import text
 
     sentence = [text.Phoneme(s, edge=3) for s in known[:9]] * 3
-    monkeypatch.setattr(synthesis.text, "words", lambda t: t)
-    monkeypatch.setattr(synthesis.text, "phonemes", lambda t: sentence)
+    monkeypatch.setattr(synthesis, "_phonemes", lambda sentence_, run: sentence)
     (slow,), pair = speak(trained, "x", prosody_temperature=0.0)
     (fast,), _ = speak(trained, "x", prosody_temperature=0.0, pace=2.0, pitch=12.0)
     assert slow.mel.shape == (slow.features.duration.sum(), 80) and np.isfinite(slow.mel).all()
@@ -145,3 +152,6 @@ def test_commands_fail_with_a_message_for_people(features, trained, capsys, tmp_
         (unfinished / name).write_bytes((trained["prosody_l2"] / name).read_bytes())
     assert cli.evaluate([str(unfinished), "--out", str(tmp_path / "o")]) == cli.FAILED
     assert "holds no checkpoint" in capsys.readouterr().err
+    for wrong in (["--temperatures", "abc"], ["--temperatures=-1"], ["--samples", "0"], ["--solver", "dpm"]):
+        with pytest.raises(SystemExit, match="2"):
+            cli.evaluate(["x", "--out", "y", *wrong])

@@ -32,6 +32,9 @@ def guarded(command: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]
         except Stopped as stopped:
             print(stopped, file=sys.stderr)
             return STOPPED
+        except OSError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return FAILED
         except KeyboardInterrupt:
             print("interrupted; start again to go on", file=sys.stderr)
             return STOPPED
@@ -112,12 +115,13 @@ def _evaluate(arguments: Sequence[str]) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories")
     parser.add_argument("--out", type=Path, required=True, help="summary.json, report.html, samples/ go here")
     parser.add_argument("--features", type=Path, help="feature store, if not the one the first run was trained on")
-    parser.add_argument("--temperatures", type=_numbers, default=(0.0, 0.333, 0.667, 0.8, 1.0, 1.2), help="comma list")
-    parser.add_argument("--samples", type=int, default=8, metavar="K", help="prosody samples of each utterance")
+    parser.add_argument("--temperatures", type=_temperatures, default=(0.0, 0.333, 0.667, 0.8, 1.0, 1.2))
+    parser.add_argument("--mel-temperatures", type=_temperatures, help="for mels, if fewer than --temperatures")
+    parser.add_argument("--samples", type=_count, default=8, metavar="K", help="prosody samples of each utterance")
     parser.add_argument("--split", default="test", help="what is reported; temperatures are always chosen on val")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--solver", help="diffusion: another solver than the run's (euler, midpoint, sde, dpm++2m)")
-    parser.add_argument("--solver-steps", type=int, help="diffusion: another number of steps")
+    parser.add_argument("--solver", choices=("euler", "midpoint", "sde", "dpm++2m"), help="diffusion: another solver")
+    parser.add_argument("--solver-steps", type=_count, help="diffusion: another number of steps")
     parser.add_argument(
         "--ode-likelihood", action="store_true", help="diffusion: estimate bits per dimension too; slow"
     )
@@ -134,12 +138,20 @@ def _evaluate(arguments: Sequence[str]) -> None:
     use_compile_cache()
     given = {"solver": options.solver, "solver_steps": options.solver_steps}
     comparison = compare.open_comparison(
-        options.runs, options.out, options.temperatures, options.samples, options.split, options.seed,
-        options.features, {name: value for name, value in given.items() if value is not None}, options.ode_likelihood,
-    )  # fmt: skip
+        options.runs,
+        options.out,
+        options.temperatures,
+        options.samples,
+        options.split,
+        options.seed,
+        features=options.features,
+        solver={name: value for name, value in given.items() if value is not None},
+        ode_likelihood=options.ode_likelihood,
+        mel_temperatures=options.mel_temperatures,
+    )
     rows, chosen = compare.compare(comparison)
     vocoder = None if options.vocoder == "none" else vocoders.load(options.vocoder, comparison.store.audio)
-    speech = [(path.stem, path) for path in sorted(options.speech.glob("*.wav"))] if options.speech else []
+    speech = [(str(p.relative_to(options.speech).with_suffix("")), p) for p in _wavs(options.speech)]
     command = " ".join(["python eval.py", *map(shlex.quote, arguments)])
     report = page.write_page(comparison, rows, chosen, [command], options.banner, speech, vocoder)
     for task in ("prosody", "acoustic"):
@@ -148,8 +160,38 @@ def _evaluate(arguments: Sequence[str]) -> None:
     print(f"rows    {options.out / 'summary.json'}\nreport  {report}")
 
 
-def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(sorted(float(x) for x in text.split(",")))
+def _wavs(folder: Path | None) -> list[Path]:
+    """Sentences beside one another: sorted by file name, then by the folder of their family."""
+    return sorted(folder.rglob("*.wav"), key=lambda p: (p.name, p)) if folder else []
+
+
+def _number(text: str, low: float, strict: bool = False) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not low <= value < float("inf") or (strict and value == low):
+        raise argparse.ArgumentTypeError(f"{text} is out of range, {'more than' if strict else 'at least'} {low:g}")
+    return value
+
+
+def _temperature(text: str) -> float:
+    return _number(text, 0.0)
+
+
+def _positive(text: str) -> float:
+    return _number(text, 0.0, strict=True)
+
+
+def _temperatures(text: str) -> tuple[float, ...]:
+    """A comma list, sorted, each once."""
+    return tuple(sorted({_temperature(part) for part in text.split(",")}))
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
 
 
 def _corpus(options: argparse.Namespace) -> None:
@@ -174,7 +216,10 @@ def _synthesize(options: argparse.Namespace) -> None:
     from tts_gen import runs, synthesis, vocoders
 
     use_compile_cache()
-    texts = [options.text] if options.text else _lines(options.file)
+    single = options.text is not None
+    if single and options.out.is_dir():
+        raise UserError(f"--out {options.out} is a folder; name a wav file")
+    texts = [options.text] if single else _lines(options.file)
     if not texts:
         raise UserError(f"{options.file}: holds no text; give one sentence a line")
     prosody, acoustic = runs.load(options.prosody), runs.load(options.acoustic)
@@ -185,7 +230,7 @@ def _synthesize(options: argparse.Namespace) -> None:
     spoken = synthesis.speak(texts, prosody, acoustic, controls)
     vocoder = vocoders.load(options.vocoder, acoustic.audio)
     for i, sentence in enumerate(spoken):
-        path = options.out if options.text else options.out / f"{i + 1:04d}.wav"
+        path = options.out if single else options.out / f"{i + 1:04d}.wav"
         vocoders.write_wav(path, vocoder(sentence.mel), acoustic.audio.sample_rate)
         print(f"{path}  {len(sentence.mel) * acoustic.audio.frame_seconds:.2f} s  {texts[i]}")
 
@@ -221,13 +266,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("name", choices=("asterisk", "queen", "espeak"), help=names)
     sub.add_argument("directory", type=Path, metavar="DIR")
     sub.add_argument("--deb", type=Path, action="append", help="a .deb file to read instead of downloading it (repeat)")
-    sub.add_argument("--workers", type=int, default=2)
+    sub.add_argument("--workers", type=_count, default=2)
     sub.add_argument("--seed", type=int, default=0, help="of the split into train, val and test")
 
     sub = command("prepare", _prepare, "features from a manifest: aligned phonemes, f0, mels, statistics")
     sub.add_argument("manifest", type=Path, metavar="MANIFEST")
     sub.add_argument("directory", type=Path, metavar="DIR")
-    sub.add_argument("--workers", type=int, default=2)
+    sub.add_argument("--workers", type=_count, default=2)
     sub.add_argument("--f0", choices=("dio", "pyin"), default="dio", help="pitch tracker: WORLD's, or librosa's pYIN")
 
     sub = command("synthesize", _synthesize, "text to speech with a prosody run and an acoustic run")
@@ -237,12 +282,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--prosody", type=Path, required=True, metavar="RUN")
     sub.add_argument("--acoustic", type=Path, required=True, metavar="RUN")
     sub.add_argument("--out", type=Path, required=True, help="wav file, or folder with --file")
-    sub.add_argument("--prosody-temperature", type=float, default=0.8)
-    sub.add_argument("--acoustic-temperature", type=float, default=0.667)
+    sub.add_argument("--prosody-temperature", type=_temperature, default=0.8)
+    sub.add_argument("--acoustic-temperature", type=_temperature, default=0.667)
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--speaker", help="needed when the runs know several")
     sub.add_argument("--style", help="the unlabelled utterances' by default")
-    sub.add_argument("--pace", type=float, default=1.0, help="2 is twice as fast")
+    sub.add_argument("--pace", type=_positive, default=1.0, help="2 is twice as fast")
     sub.add_argument("--pitch", type=float, default=0.0, help="shift in semitones")
     sub.add_argument("--vocoder", default="auto", help="auto, hifigan, griffin_lim, or a HiFi-GAN checkpoint file")
 

@@ -152,8 +152,8 @@ def read_config_file(path: str | Path) -> Config:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except TypeError as error:  # a misspelt field of a dataclass
-        raise UserError(f"{path}: {error}") from error
+    except (TypeError, NameError, SyntaxError, ImportError, AttributeError) as error:  # a misspelt field, for one
+        raise UserError(f"{path}: {type(error).__name__}: {error}") from error
     if not isinstance(getattr(module, "config", None), Config):
         raise UserError(f"{path}: defines no `config = Config(...)`")
     return module.config

@@ -20,7 +20,7 @@ from tts_gen.batches import TrainingBatches, validation_batches
 from tts_gen.checkpoint import Checkpoints
 from tts_gen.config import Audio, Config, UserError
 from tts_gen.decoders import DECODERS
-from tts_gen.features.files import read_json, write_json
+from tts_gen.features.files import locked, read_json, write_json
 from tts_gen.features.inventory import Inventory
 from tts_gen.features.stats import Stats
 from tts_gen.features.store import FeatureStore
@@ -47,8 +47,15 @@ def config_from_dict(values: dict, where: str) -> Config:
 def train(c: Config, run: Path) -> None:
     """Trains `c` in the directory `run`, or goes on there. Raises UserError, Stopped."""
     store = FeatureStore(c.data.features)
-    if jax.process_index() == 0:
+    run.mkdir(parents=True, exist_ok=True)
+    if jax.process_index() > 0:
+        return _train(c, run, store)
+    with locked(run):
         _write_run(c, run, store)
+        _train(c, run, store)
+
+
+def _train(c: Config, run: Path, store: FeatureStore) -> None:
     task = tasks.build(c, store.inventory, store.stats)
     training.train(
         c.train,
@@ -66,15 +73,25 @@ def _write_run(c: Config, run: Path, store: FeatureStore) -> None:
     path = run / "config.json"
     if path.exists():
         _check_resumable(config_from_dict(read_json(path), str(path)), c, path)
-        store.audio.check_equal(_audio(run), str(store.root), str(run))
-        if Inventory.load(run / "inventory.json") != store.inventory:
-            raise UserError(f"{store.root} has other phonemes, speakers or styles than {run} was trained with; "
-                            "use a new --workdir")  # fmt: skip
-    run.mkdir(parents=True, exist_ok=True)
+        check_features(run, _audio(run), Inventory.load(run / "inventory.json"), Stats.load(run / "stats.json"), store)
     write_json(run / "audio.json", dataclasses.asdict(store.audio))
     store.stats.save(run / "stats.json")
     store.inventory.save(run / "inventory.json")
     write_json(path, config_to_dict(c))
+
+
+def check_features(run: Path, audio: Audio, inventory: Inventory, stats: Stats, store: FeatureStore) -> None:
+    """Raises UserError when the features are not of the kind that a run was trained on."""
+    audio.check_equal(store.audio, str(run), str(store.root))
+    for what, same in (
+        ("phonemes, speakers or styles", inventory == store.inventory),
+        ("means and standard deviations", stats.to_dict() == store.stats.to_dict()),
+    ):
+        if not same:
+            raise UserError(
+                f"{store.root} has other {what} than {run} was trained with: give the features it was trained on, "
+                "or train a new run"
+            )
 
 
 RESUMABLE = {"train.steps", "train.log_every", "train.save_every", "train.max_skipped", "data.features"}
@@ -146,10 +163,9 @@ def load(run: str | Path, overrides: dict[str, Any] | None = None) -> Run:
             f"{run} is not a run directory (config.json is missing); train one: python train.py CONFIG --workdir {run}"
         )
     c = config_from_dict(read_json(run / "config.json"), str(run / "config.json"))
-    names = [f.name for f in dataclasses.fields(c.decoder)]
-    if unknown := sorted(set(overrides or {}) - set(names)):
-        raise UserError(f"{run}: the {c.decoder.label} decoder has no {', '.join(unknown)}; it has {', '.join(names)}")
-    c = replace(c, decoder=replace(c.decoder, **(overrides or {})))
+    if overrides:
+        values = config_to_dict(c)
+        c = config_from_dict(values | {"decoder": values["decoder"] | overrides}, f"{run} with {overrides}")
     inventory, stats = Inventory.load(run / "inventory.json"), Stats.load(run / "stats.json")
     with Checkpoints(run) as checkpoints:
         step = checkpoints.best_step()

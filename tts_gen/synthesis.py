@@ -9,12 +9,11 @@ import numpy as np
 from tts_gen import text
 from tts_gen.batches import whole_batches
 from tts_gen.config import UserError
-from tts_gen.features.durations import round_durations
+from tts_gen.corpora import espeak
+from tts_gen.features.durations import whole_frames
 from tts_gen.features.store import Features
 from tts_gen.runs import Run
-
-LONGEST_PHONEME = 3.0
-"""seconds; a sample from far in a distribution's tail must not ask for hours"""
+from tts_gen.text.classes import ARPABET_VOWELS
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def _voice(run: Run, controls: Controls) -> tuple[int, int]:
 def _read(sentence: str, run: Run, speaker: int, style: int) -> Features:
     """Phonemes of a sentence, without prosody yet."""
     try:
-        encoded = run.inventory.encode(text.phonemes(text.words(sentence)))
+        encoded = run.inventory.encode(_phonemes(sentence, run))
     except UserError as error:
         raise UserError(f"text {sentence!r}: {error}") from error
     n = len(encoded["phoneme"])
@@ -97,8 +96,15 @@ def _read(sentence: str, run: Run, speaker: int, style: int) -> Features:
     )
 
 
+def _phonemes(sentence: str, run: Run) -> list[text.Phoneme]:
+    """By the front end whose phones the run knows: ARPAbet's, or espeak-ng's for runs on espeak's speech."""
+    if ARPABET_VOWELS & set(run.inventory.phonemes):
+        return text.phonemes(text.words(sentence))
+    text.words(sentence)  # refuses what has nothing to say, and characters that cannot be read
+    return text.parse(espeak.synthesize(sentence)[2])
+
+
 def _add_prosody(sentences: list[Features], run: Run, key: jax.Array, controls: Controls) -> list[Features]:
-    longest = LONGEST_PHONEME / run.audio.frame_seconds
     result: list = [None] * len(sentences)
     for i, (places, batch) in enumerate(whole_batches(sentences, run.stats, "prosody")):
         y = np.asarray(run.sample(run.variables, batch, jax.random.fold_in(key, i), controls.prosody_temperature))
@@ -108,8 +114,7 @@ def _add_prosody(sentences: list[Features], run: Run, key: jax.Array, controls: 
             if not np.isfinite(values).all():
                 raise UserError(f"{run.path}: the model's prosody is not finite at temperature "
                                 f"{controls.prosody_temperature}; lower it")  # fmt: skip
-            frames = np.exp(np.minimum(run.stats.denormalise_log_duration(values[:, 1]), np.log(longest)))
-            duration = round_durations(np.maximum((frames - 0.5) / controls.pace, 0.5) + 0.5)
+            duration = whole_frames(run.stats.denormalise_log_duration(values[:, 1]), controls.pace)
             log_f0 = run.stats.denormalise_log_f0(values[:, 0], np.asarray(u.speaker)) + controls.pitch * np.log(2) / 12
             log_f0 = np.where(u.voiced, log_f0, np.nan).astype(np.float32)
             mel = np.zeros((duration.sum(), u.mel.shape[1]), np.float32)

@@ -31,8 +31,8 @@ class Utterance:
     """unique in its manifest; letters, digits, `_`, `-` and `.` only, since files are named after it"""
     audio: Path
     """absolute after reading; the manifest holds it relative to itself"""
-    text: str
-    """may be empty where `phonemes` are given"""
+    text: str = ""
+    """may be missing where `phonemes` are given"""
     speaker: str | None = None
     style: str | None = None
     split: Split = "train"

@@ -51,6 +51,8 @@ def ode_drift(schedule, denoise, x, t):
 def solve(solver: str, schedule: Schedule, denoise, steps: int, noise, rng, temperature):
     """Integrates from t = 1 to 0. `denoise(x, t)` -> x0_hat with t a scalar; `noise` is standard normal, of x's
     shape."""
+    if solver not in SOLVERS:
+        raise ValueError(f"solver {solver!r} is not one of {', '.join(SOLVERS)}")
     x = temperature * noise
     if solver == "dpm++2m":
         return _dpm_solver_2m(schedule, denoise, steps, x)

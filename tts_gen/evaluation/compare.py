@@ -16,11 +16,11 @@ from tts_gen.config import UserError
 from tts_gen.evaluation import controls, rows
 from tts_gen.evaluation.generate import (
     Split,
+    flat_frames,
     mel_samples,
     oracle_prosody,
     prosody_samples,
     samples_path,
-    whole_frames,
 )  # fmt: skip
 from tts_gen.evaluation.headline import choose_temperatures
 from tts_gen.evaluation.likelihood import bits_per_dim_row
@@ -43,6 +43,7 @@ class Comparison:
     store: FeatureStore
     runs: list[Run]
     temperatures: tuple[float, ...]
+    mel_temperatures: tuple[float, ...]
     samples: int
     split: str
     seed: int
@@ -52,12 +53,10 @@ class Comparison:
         return [run for run in self.runs if run.config.task == task]
 
     def grid(self, run: Run) -> list[float | None]:
-        """Temperatures a run is sampled at; [None] where there is no noise to scale. Mels: at most three of them."""
+        """Temperatures a run is sampled at; [None] where there is no noise to scale."""
         if run.label in DETERMINISTIC:
             return [None]
-        if run.config.task == "acoustic" and len(self.temperatures) > 3:
-            return [t for t in self.temperatures if t in MEL_TEMPERATURES] or list(self.temperatures[-3:])
-        return list(self.temperatures)
+        return list(self.temperatures if run.config.task == "prosody" else self.mel_temperatures)
 
     def identity(self, run: Run | None, task: str, split: str, temperature: float | None, samples: int) -> dict:
         solver = getattr(run.config.decoder, "solver", None) if run else None
@@ -75,15 +74,13 @@ class Comparison:
         }
 
 
-MEL_TEMPERATURES = (0.333, 0.667, 1.0)
-"""of a longer list, those at which mels are sampled: each costs as much as a whole prosody sweep"""
-
-
 def open_comparison(
     paths: Sequence[Path], out: Path, temperatures: Sequence[float], samples: int, split: str, seed: int,
     features: Path | None = None, solver: dict | None = None, ode_likelihood: bool = False,
+    mel_temperatures: Sequence[float] | None = None,
 ) -> Comparison:  # fmt: skip
-    """`solver`: decoder fields for the runs that have a solver.
+    """`solver`: decoder fields for the runs that have one. `mel_temperatures`: where mels are not sampled at all of
+    `temperatures`; each costs as much as a whole sweep of prosody.
 
     Raises UserError for a directory that is no run, runs that do not fit the features, and two runs of one name.
     """
@@ -98,10 +95,9 @@ def open_comparison(
         )
     store = FeatureStore(features or loaded[0].config.data.features)
     for run in loaded:
-        run.audio.check_equal(store.audio, str(run.path), str(store.root))
-        if run.inventory != store.inventory:
-            raise UserError(f"{run.path} was trained with other phonemes, speakers or styles than {store.root} holds")
-    return Comparison(out, store, loaded, tuple(temperatures), samples, split, seed, ode_likelihood)
+        runs.check_features(run.path, run.audio, run.inventory, run.stats, store)
+    mels = tuple(mel_temperatures or temperatures)
+    return Comparison(out, store, loaded, tuple(temperatures), mels, samples, split, seed, ode_likelihood)
 
 
 def compare(c: Comparison) -> tuple[list[dict], dict[str, float]]:
@@ -143,9 +139,13 @@ def _prosody(c: Comparison, prosody_runs: list[Run], splits: dict[str, Split]) -
     oracle = oracle_prosody(split, c.store)
     identity = c.identity(None, "prosody", split.name, None, 1)
     found += floor_rows(oracle, identity, c.seed)
-    for run in [run for run in prosody_runs if run.label == "l2"][:1]:
+    baselines = [run for run in prosody_runs if run.label == "l2"]
+    if not baselines:
+        log.warning("no L2 prosody run among these: no controls, which are made from its predictions")
+    for run in baselines[:1]:
         for family, generated in control_sets(c, run, splits, oracle).items():
-            identity = c.identity(run, "prosody", split.name, None, c.samples) | {"family": family}
+            count = 1 if generated.log_f0.ndim == 1 else c.samples
+            identity = c.identity(run, "prosody", split.name, None, count) | {"family": family}
             found += prosody_rows(generated, oracle, identity, seed=c.seed)
     return found
 
@@ -156,7 +156,7 @@ def generated_prosody(c: Comparison, run: Run, split: Split, oracle: Prosody, te
     path = samples_path(c.out, run, split.name, temperature)
     y = prosody_samples(run, split, temperature, count, c.seed, path)
     ends = _ends(oracle)
-    duration = np.stack([whole_frames(run, d, ends) for d in y[..., 1]])
+    duration = np.stack([flat_frames(run, d, ends) for d in y[..., 1]])
     log_f0 = y[..., 0]
     if temperature is None:
         log_f0, duration = log_f0[0], duration[0]
@@ -175,7 +175,7 @@ def control_sets(c: Comparison, l2: Run, splits: dict[str, Split], oracle: Proso
     calibration = controls.calibrate(prediction["val"], np.stack([val.log_f0, log_duration], 1), val.voiced, val.pause)
     ends = _ends(oracle)
     return controls.controls(
-        oracle, prediction[c.split], calibration, lambda d: whole_frames(l2, d, ends), c.samples, c.seed
+        oracle, prediction[c.split], calibration, lambda d: flat_frames(l2, d, ends), c.samples, c.seed
     )
 
 

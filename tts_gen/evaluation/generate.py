@@ -1,6 +1,8 @@
 """Samples of a run over a split, on disk so that an interrupted evaluation goes on where it stopped."""
 
+import functools
 import logging
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +12,13 @@ import numpy as np
 
 from tts_gen.batches import whole_batches
 from tts_gen.evaluation.prosody import Prosody
-from tts_gen.features.durations import round_durations
+from tts_gen.features.durations import whole_frames
 from tts_gen.features.store import Features, FeatureStore
 from tts_gen.runs import Run
 from tts_gen.text import PAUSE
 from tts_gen.text.classes import phone_class
 
 log = logging.getLogger(__name__)
-
-LONGEST = 1000
-"""frames; a log-duration from far in a distribution's tail must not ask for hours of speech"""
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,14 @@ def mel_samples(run: Run, split: Split, temperature: float | None, seed: int, pa
 
 
 def _identity(run: Run, split: Split, samples: int, seed: int) -> str:
-    return f"step {run.step} of {run.config.decoder}, {len(split.positions)} utterances, {samples} samples, seed {seed}"
+    """All that samples depend on: weights and statistics of the run, utterances, solver, draws."""
+    leaves = jax.tree.leaves(run.variables)
+    weights = functools.reduce(lambda crc, x: zlib.crc32(np.asarray(x).tobytes(), crc), leaves, 0)
+    content = functools.reduce(
+        lambda crc, u: zlib.crc32(u.phoneme.tobytes() + u.mel.tobytes(), crc), split.utterances, 0
+    )
+    stats = zlib.crc32(repr(run.stats.to_dict()).encode())
+    return f"weights {weights} utterances {content} stats {stats} {run.config.decoder} K {samples} seed {seed}"
 
 
 def _cached(path: Path, identity: str, generate) -> dict[str, np.ndarray]:
@@ -95,16 +101,13 @@ def _sample(run: Run, utterances: Sequence[Features], temperature: float | None,
     return result
 
 
-def whole_frames(run: Run, log_duration: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Whole frames [n] of flat normalised log-durations [n], rounded utterance by utterance (they end at `ends`)
-    exactly as
-    synthesis does; NaN where the model's value is not finite."""
-    with np.errstate(over="ignore"):
-        frames = np.exp(run.stats.denormalise_log_duration(log_duration.astype(np.float64)))
+def flat_frames(run: Run, log_duration: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Whole frames [n] of flat normalised log-durations [n], utterance by utterance (they end at `ends`), exactly as
+    synthesis makes them; NaN where the model's value is not finite."""
     finite = np.isfinite(log_duration)
-    frames = np.where(finite, np.clip(frames, 1e-3, LONGEST), 1.0)
-    parts = np.split(frames, ends[:-1])
-    return np.where(finite, np.concatenate([round_durations(p) for p in parts]), np.nan)
+    values = run.stats.denormalise_log_duration(np.where(finite, log_duration, 0.0))
+    parts = [whole_frames(part) for part in np.split(values, ends[:-1])]
+    return np.where(finite, np.concatenate(parts), np.nan)
 
 
 def oracle_prosody(split: Split, store: FeatureStore) -> Prosody:

@@ -1,6 +1,9 @@
 """Held-out likelihood in bits per dimension of the original features: the yardstick that all families share.
 
-Exact for the flow; for regression the density around its prediction whose scale is fitted on the validation split; for
+Exact for the flow; for regression the density around its prediction, one scale per channel fitted on the validation
+split
+(log-f0: voiced phonemes and the N(0, 1) stand-ins of unvoiced ones together, on which all families are scored alike);
+for
 diffusion
 the probability-flow ODE's, estimated, only when asked for: it takes hundreds of network evaluations.
 """

@@ -44,8 +44,8 @@ def write_page(
     lead = (
         f"<p>Corpus <strong>{html.escape(c.store.root.name)}</strong>: {len(c.store.index)} utterances, "
         f"{len(c.store.inventory.speakers) - 1 or 1} speaker(s); reported on the {len(entries)} utterances "
-        f"({seconds / 60:.1f} minutes) of split <strong>{html.escape(c.split)}</strong>, which no choice has seen: "
-        "temperatures, checkpoints and scales were chosen on the validation split.</p>"
+        f"({seconds / 60:.1f} minutes) of split <strong>{html.escape(c.split)}</strong>. Temperatures, checkpoints and "
+        "scales were chosen on the validation split.</p>"
     )
     path = c.out / "report.html"
     write_report(path, "Regression, flow or diffusion?", lead, banner, sections)

@@ -24,8 +24,8 @@ the range of single random halves).
 """
 HOW_TO_READ_MELS = """
 Std ratio is taken in every mel bin; Δ time and Δ frequency are the std ratios of differences from frame to frame and
-from bin to bin: below 1 is smear, far above 1 grain. At small numbers of solver steps diffusion mels stay grainy; more
-steps take longer and mend it.
+from bin to bin: below 1 is smear, far above 1 grain. After few training steps, as in the demo, diffusion mels are
+grainy: the last, low-noise part of denoising is learnt last.
 """
 
 

@@ -36,6 +36,16 @@ def fit(segments: Sequence[Segment], n_frames: int, audio: Audio) -> np.ndarray:
     return np.diff(boundaries, prepend=0).astype(np.int32)
 
 
+LONGEST = 258
+"""frames, three seconds: a log-duration from far in a distribution's tail must not ask for hours of speech"""
+
+
+def whole_frames(log_frames: np.ndarray, pace: float = 1.0) -> np.ndarray:
+    """Generated log-durations [N], log of frames + U(0, 1), as whole frames [N] int32 at `pace` (2: twice as fast)."""
+    frames = np.exp(np.clip(np.asarray(log_frames, np.float64), np.log(1e-3), np.log(LONGEST)))
+    return round_durations(frames if pace == 1 else np.maximum((frames - 0.5) / pace, 0.5) + 0.5)
+
+
 def round_durations(frames: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     """Whole frames, [..., N] int32, each >= 1, from dequantised ones, frames[..., N] = exp(log-duration) = d + U(0, 1).
 

@@ -1,8 +1,10 @@
-"""JSON files that are either whole or absent."""
+"""JSON files that are either whole or absent, and the lock of a directory."""
 
+import fcntl
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +55,14 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """The lock ends with the process, however it ends. Raises UserError when another process holds it."""
+    with (directory / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"{directory}: another process is at work there; wait, or use another directory") from error
+        yield

@@ -1,13 +1,11 @@
 """`tts-gen prepare`: from a manifest to a feature store, in parallel; started again, it does only what is missing."""
 
-import fcntl
 import importlib.metadata
 import importlib.util
 import logging
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from tts_gen.config import Audio, UserError
 from tts_gen.corpora import Drop, Utterance, read_manifest
 from tts_gen.features import journal, pitch, pool, record
 from tts_gen.features.extract import Unusable, extract, load_wave
-from tts_gen.features.files import read_json, write_json, write_json_lines
+from tts_gen.features.files import locked, read_json, write_json, write_json_lines
 from tts_gen.features.journal import Row
 from tts_gen.features.store import SHARDS
 from tts_gen.features.writer import finish
@@ -92,7 +90,7 @@ def prepare(
     utterances, drops = read_manifest(manifest)
     _check_packages(utterances, f0_method)
     (directory / SHARDS).mkdir(parents=True, exist_ok=True)
-    with _locked(directory):
+    with locked(directory):
         _check_settings(directory, audio, f0_method)
         keys = {u.id: journal.key(u, manifest.parent) for u in utterances}
         done = journal.read(directory)
@@ -118,17 +116,6 @@ def prepare(
         finish(directory, audio, index)
         journal.discard(directory, {rows[u.id].shard for u in utterances})
     return report
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """The lock ends with the process, however it ends."""
-    with (directory / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"{directory}: another prepare is at work there; wait, or use another directory") from error
-        yield
 
 
 def _check_packages(utterances: list[Utterance], f0_method: str) -> None:
