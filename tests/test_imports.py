@@ -39,7 +39,7 @@ ALLOWED = {
     "convert": "config",
     "vocoders": "config convert",
     "evaluation": "config text features batches runs",
-    "synthesis": "config text features batches runs vocoders",
+    "synthesis": "config text corpora features batches runs vocoders",
     "demo": "config progress",
     "cli": "config corpora features training runs vocoders synthesis evaluation demo",
 }
