@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -52,7 +53,7 @@ def test_a_manifest_moves_with_its_audio(tmp_path):
         (b"\xff\xfe\x00", "line 3", "not JSON", "line 3"),
         (b"[" * 100_000, "line 3", "not JSON", "line 3"),
         ([1], "line 3", "not JSON", "expected an object"),
-        ({"id": "b", "audio": "b.wav"}, "b", "bad field", "lacks text"),
+        ({"id": "b", "audio": "b.wav"}, "b", "no text", "text is empty and there are no phonemes"),
         ({"audio": "b.wav", "text": "x"}, "line 3", "bad field", "lacks id"),
         (GOOD | {"id": "b", "speeker": "joe"}, "b", "bad field", "speeker; valid names are id, audio, text, speaker"),
         (GOOD | {"id": "b", "text": 5}, "b", "bad field", "text: expected str, found 5"),
@@ -89,7 +90,7 @@ def test_text_may_be_empty_where_phonemes_are_given(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(None, "no such manifest"), ("", "empty"), ("{}\n", "lacks audio, id, text")]
+    ("content", "message"), [(None, "no such manifest"), ("", "empty"), ("{}\n", "lacks audio, id")]
 )
 def test_a_manifest_without_an_utterance_is_an_error(tmp_path, content, message):
     if content is not None:
@@ -113,3 +114,12 @@ def test_an_interrupted_write_leaves_the_old_manifest(tmp_path):
 def test_corpora_are_listed():
     assert list(CORPORA) == ["asterisk", "queen", "espeak"]
     assert Drop("a", "b").detail == ""
+
+
+def test_the_lines_that_the_readme_shows_are_valid(tmp_path):
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    lines = [line.strip() for line in readme.splitlines() if line.startswith('    {"id"')]
+    (tmp_path / "m.jsonl").write_text("\n".join(lines))
+    utterances, drops = read_manifest(tmp_path / "m.jsonl")
+    assert len(utterances) == len(lines) == 2 and not drops
+    assert len(utterances[1].durations) == 6
