@@ -171,9 +171,9 @@ def train(
             _log(c, writer, window, *pending, val_loss, batches)
         writer.close()
     if stop.signal is not None and int(state.step) < c.steps:
-        raise Stopped(
-            f"stopped by {signal.Signals(stop.signal).name}: step {int(state.step)} of {c.steps} is saved in {run}"
-        )
+        step, name = int(state.step), signal.Signals(stop.signal).name
+        saved = f"step {step} of {c.steps} is saved in {run}" if step else "before the first step"
+        raise Stopped(f"stopped by {name}: {saved}")
     return state
 
 
