@@ -230,7 +230,7 @@ def test_two_runs_do_not_meet(corpus, tmp_path):
     run(tmp_path, corpus)
     with (tmp_path / "features" / ".lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="another prepare"):
+        with pytest.raises(UserError, match="another process is at work"):
             run(tmp_path, corpus)
 
 

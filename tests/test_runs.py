@@ -182,7 +182,7 @@ def test_a_loaded_run_is_what_was_trained(config, trained, store):
     assert run.label == "l2" and run.step in (5, 10) and not (trained / "checkpoints/3").exists()
     np.testing.assert_array_equal(run.stats.mel_mean, store.stats.mel_mean)
     assert run.parameters["encoder"] + run.parameters["decoder"] == sum(x.size for x in ema(trained))
-    with pytest.raises(UserError, match="l2 decoder has no solver; it has loss, width"):
+    with pytest.raises(UserError, match="Regression has no solver; valid names are loss, width"):
         runs.load(trained, {"solver": "sde"})
 
 

@@ -82,7 +82,7 @@ def _write_run(c: Config, run: Path, store: FeatureStore) -> None:
 
 def check_features(run: Path, audio: Audio, inventory: Inventory, stats: Stats, store: FeatureStore) -> None:
     """Raises UserError when the features are not of the kind that a run was trained on."""
-    audio.check_equal(store.audio, str(run), str(store.root))
+    store.audio.check_equal(audio, str(store.root), str(run))
     for what, same in (
         ("phonemes, speakers or styles", inventory == store.inventory),
         ("means and standard deviations", stats.to_dict() == store.stats.to_dict()),
