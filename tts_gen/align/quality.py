@@ -39,5 +39,5 @@ def implausible(figures: dict[str, float]) -> tuple[str, str] | None:
     """The first figure outside LIMITS, by its name in words, and what is wrong with it; None when all are inside."""
     for name, (low, high) in LIMITS.items():
         if not low <= figures[name] <= high:
-            return name.replace("_", " "), f"{figures[name]:.3g}, accepted is {low:g} to {high:g}"
+            return name.replace("_", " "), f"{figures[name]:.4g}, accepted is {low:g} to {high:g}"
     return None
