@@ -1,4 +1,4 @@
-"""Mels by a normalizing flow (a small Glow-TTS decoder), size small (2.4 M parameters). All but the decoder is
+"""Mels by a normalizing flow (a small Glow-TTS decoder), size small (2.3 M parameters). All but the decoder is
 acoustic_l1's.
 
     python train.py configs/acoustic_flow.py --workdir runs/acoustic_flow --data.features data/features
@@ -13,4 +13,4 @@ from dataclasses import replace
 from configs.acoustic_l1 import config as l1
 from tts_gen.decoders.flow import Flow
 
-config = replace(l1, decoder=Flow(steps=6, squeeze=2, width=96, layers=3, kernel=3))
+config = replace(l1, decoder=Flow(steps=6, squeeze=2, width=96, layers=2, kernel=5))

@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import make_store, small_config, with_train
 
-from tts_gen.batches import TrainingBatches, batch_rows, crop_frames, frame_arrays, prosody_batch, validation_batches
+from tts_gen.batches import (
+    Crop,
+    TrainingBatches,
+    batch_rows,
+    crop_frames,
+    frame_arrays,
+    prosody_batch,
+    validation_batches,
+)
 from tts_gen.config import Data, UserError
 from tts_gen.features.store import Features
 
@@ -71,7 +79,8 @@ def test_few_shapes_and_all_rows_full(store):
     batches = TrainingBatches(store, small_config())
     shapes = {batches[s]["phoneme"].shape for s in range(20)}
     assert shapes == {(16, 8), (8, 16)}
-    assert batches.longest()["phoneme"].shape == (8, 16)
+    assert [b["phoneme"].shape for b in batches.examples()] == [(8, 16), (16, 8)]
+    assert batches[0]["phoneme"].shape == (8, 16)
     assert batch_rows(1024, 128) == 8 and batch_rows(10, 128) == 8 and batch_rows(1024, 24) == 40
 
 
@@ -164,8 +173,9 @@ def test_frames_know_their_phoneme(duration, offset, frames):
 @given(durations, st.integers(1, 12).map(lambda x: 4 * x), st.floats(0, 1, exclude_max=True), st.integers(0, 6))
 def test_crops_line_up_with_the_whole_utterance(duration, frames, at, context):
     u, data = utterance(duration), Data(context=context, max_phonemes=10)
-    crop = crop_frames(u, frames, data, at)
+    crop = crop_frames(Crop(u, np.arange(len(u.phoneme))), frames, data, at)
     part = crop.features
+    np.testing.assert_array_equal(part.phoneme, u.phoneme[crop.log_f0])  # the contour is cut where the phonemes are
     assert 0 < len(part.mel) <= frames and len(part.phoneme) <= data.max_phonemes
     assert len(part.phoneme) == len(part.duration) == len(part.log_f0) == len(part.voiced)
     arrays = frame_arrays(part.duration[None], np.array([crop.offset]), len(part.mel))

@@ -13,7 +13,7 @@ from models import make_store, randomised, small_config
 from scipy import integrate, stats
 
 from tts_gen import tasks
-from tts_gen.batches import Crop, acoustic_batch, prosody_batch
+from tts_gen.batches import acoustic_batch, prosody_batch, whole
 from tts_gen.config import UserError
 from tts_gen.decoders import DECODERS
 from tts_gen.encoder import repeat_to_frames
@@ -30,7 +30,7 @@ def make_batch(store, task: str, rows: int = 4, positions: int = 16, frames: int
     utterances = store.read(store.split("train")[:rows])
     if task == "prosody":
         return prosody_batch(utterances, store.stats, positions)
-    return acoustic_batch([Crop(u) for u in utterances], store.stats, positions, frames)
+    return acoustic_batch([whole(u, store.stats) for u in utterances], store.stats, positions, frames)
 
 
 class Built:
@@ -117,7 +117,8 @@ def test_unvoiced_pitch_does_not_leak(built, store):
     batch = built.batch
     if "mel" in batch:
         utterances = store.read(store.split("train")[:4])
-        changed = [Crop(replace(u, log_f0=np.where(u.voiced, u.log_f0, 7.0).astype(np.float32))) for u in utterances]
+        unvoiced = [replace(u, log_f0=np.where(u.voiced, u.log_f0, 7.0).astype(np.float32)) for u in utterances]
+        changed = [whole(u, store.stats) for u in unvoiced]
         other = acoustic_batch(changed, store.stats, 16, 96)
         assert np.isfinite(batch["log_f0"]).all()
     else:

@@ -28,7 +28,8 @@ class Plan:
 
     Buckets come in rounds; in each, a bucket has as many batches as its share of the corpus, in shuffled order. A
     bucket's
-    utterances come in shuffled epochs, one after the other without gaps, so all are seen equally often.
+    utterances come in shuffled epochs, one after the other without gaps, so all are seen equally often. The first batch
+    of all is of the longest bucket.
     """
 
     seed: int
@@ -43,6 +44,8 @@ class Plan:
         buckets = np.array(sorted(config.data.buckets))
         if len(bad := buckets[buckets % 4 > 0]):
             raise UserError(f"data.buckets: {bad[0]} is not a multiple of 4")
+        if config.data.batch_size < 1:
+            raise UserError(f"data.batch_size is {config.data.batch_size}: give the positions in a batch, at least 1")
         entries = [store.index[p] for p in positions]
         if config.task == "prosody":
             length = np.array([e.n_phonemes for e in entries], int)
@@ -72,6 +75,9 @@ class Plan:
         order = np.repeat(list(counts), list(counts.values()))
         round_, at = divmod(step, len(order))
         order = np.random.default_rng((self.seed, 0, round_)).permutation(order)
+        if round_ == 0:  # the longest bucket first: a lack of memory shows at once, and training starts on one program
+            longest = np.argmax(order)
+            order[[0, longest]] = order[[longest, 0]]
         bucket = int(order[at])
         batch = round_ * counts[bucket] + np.count_nonzero(order[:at] == bucket)
         first = batch * self.rows[bucket]
@@ -111,10 +117,11 @@ class TrainingBatches(grain.sources.RandomAccessDataSource):
         dataset = grain.MapDataset.source(self)[start:]
         return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
 
-    def longest(self) -> dict[str, np.ndarray]:
-        """The first batch of the longest bucket."""
-        bucket = max(self.plan.members)
-        return self[next(step for step in range(2**31) if self.plan(step)[0] == bucket)]
+    def examples(self) -> list[dict[str, np.ndarray]]:
+        """A batch of each bucket, in the order in which training meets them; the longest is first."""
+        steps = range(sum(self.plan.batches_per_round.values()))
+        first = {bucket: step for step in reversed(steps) for bucket in (self.plan(step)[0],)}
+        return [self[step] for step in sorted(first.values())]
 
     def ids(self, step: int) -> list[str]:
         """Utterances in the global batch of a step."""
@@ -155,7 +162,7 @@ def whole_batches(
             if task == "prosody":
                 batch = prosody_batch(chosen, stats, length)
             else:
-                batch = acoustic_batch([Crop(u) for u in chosen], stats, positions, length)
+                batch = acoustic_batch([whole(u, stats) for u in chosen], stats, positions, length)
             yield places, {name: _pad_rows(value, rows) for name, value in batch.items()}
 
 
@@ -173,7 +180,9 @@ def collate(
     utterances = store.read(positions)
     if config.task == "prosody":
         return prosody_batch(utterances, store.stats, bucket)
-    crops = [crop_frames(u, bucket, config.data, at) for u, at in zip(utterances, crop, strict=True)]
+    crops = [
+        crop_frames(whole(u, store.stats), bucket, config.data, at) for u, at in zip(utterances, crop, strict=True)
+    ]
     return acoustic_batch(crops, store.stats, config.data.max_phonemes, bucket)
 
 
@@ -188,16 +197,24 @@ def prosody_batch(utterances: Sequence[Features], stats: Stats, positions: int) 
 @dataclass(frozen=True)
 class Crop:
     """Part of an utterance: `features` holds some of its phonemes, and mel frames that start `offset` frames into the
-    first."""
+    first; `log_f0` [N] is normalised by speaker and interpolated through unvoiced phonemes."""
 
     features: Features
+    log_f0: np.ndarray
     offset: int = 0
 
 
-def crop_frames(u: Features, frames: int, data: Data, at: float) -> Crop:
+def whole(u: Features, stats: Stats) -> Crop:
+    """All of an utterance."""
+    log_f0 = stats.normalise_log_f0(u.log_f0, np.asarray(u.speaker))
+    return Crop(u, interpolate_unvoiced(log_f0, u.voiced))
+
+
+def crop_frames(uncropped: Crop, frames: int, data: Data, at: float) -> Crop:
     """`frames` frames of an utterance from the share `at` of what can be chosen, with the phonemes around them."""
+    u = uncropped.features
     if len(u.mel) <= frames and len(u.phoneme) <= data.max_phonemes:
-        return Crop(u)
+        return uncropped
     start = int(at * (max(len(u.mel) - frames, 0) + 1))
     stop = min(start + frames, len(u.mel))
     ends = np.cumsum(u.duration)
@@ -208,23 +225,19 @@ def crop_frames(u: Features, frames: int, data: Data, at: float) -> Crop:
     names = ("phoneme", "stress", "edge", "punctuation", "duration", "log_f0", "voiced")
     mel = u.mel[start : min(stop, ends[last - 1])]
     features = replace(u, mel=mel, **{n: getattr(u, n)[window] for n in names})
-    return Crop(features, start - int(ends[window.start] - u.duration[window.start]))
+    return Crop(features, uncropped.log_f0[window], start - int(ends[window.start] - u.duration[window.start]))
 
 
 def acoustic_batch(crops: Sequence[Crop], stats: Stats, positions: int, frames: int) -> dict[str, np.ndarray]:
-    """Batch of the acoustic task, padded; log_f0 is normalised by speaker and interpolated through unvoiced
-    phonemes."""
+    """Batch of the acoustic task, padded."""
     utterances = [c.features for c in crops]
     batch = _phoneme_arrays(utterances, positions)
-    log_f0 = [
-        interpolate_unvoiced(stats.normalise_log_f0(u.log_f0, np.asarray(u.speaker)), u.voiced) for u in utterances
-    ]
     offset = np.array([c.offset for c in crops])
     return (
         batch
         | frame_arrays(batch["duration"], offset, frames)
         | {
-            "log_f0": _stack(log_f0, positions),
+            "log_f0": _stack([c.log_f0 for c in crops], positions),
             "mel": _stack([stats.normalise_mel(u.mel) for u in utterances], frames),
             "frames": np.array([len(u.mel) for u in utterances], np.int32),
         }

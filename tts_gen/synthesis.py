@@ -1,5 +1,6 @@
 """Text to speech: front end, prosody model, acoustic model, vocoder."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,8 @@ from tts_gen.features.durations import whole_frames
 from tts_gen.features.store import Features
 from tts_gen.runs import Run
 from tts_gen.text.classes import ARPABET_VOWELS
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,9 @@ def check_pair(prosody: Run, acoustic: Run) -> None:
 def speak(texts: Sequence[str], prosody: Run, acoustic: Run, controls: Controls = Controls()) -> list[Spoken]:
     """Mels of sentences, batched. Raises UserError for text that cannot be read (naming it) and for unknown labels."""
     check_pair(prosody, acoustic)
+    for run in (prosody, acoustic):
+        if run.label in ("l1", "l2"):
+            log.info("%s is a regression: one answer, whatever the temperature", run.path)
     speaker, style = _voice(prosody, controls)
     sentences = [_read(t, prosody, speaker, style) for t in texts]
     prosody_key, acoustic_key = jax.random.split(jax.random.key(controls.seed))

@@ -7,6 +7,7 @@ so
 
 import logging
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -94,15 +95,18 @@ class Compiled:
     """A jitted function compiled ahead for each batch shape, so that compilations are counted and timed."""
 
     def __init__(self, name: str, function: Callable, **jit_options):
-        self.name, self.jitted, self.programs = name, jax.jit(function, **jit_options), {}
+        self.name, self.jitted, self.programs, self.lock = name, jax.jit(function, **jit_options), {}, threading.Lock()
 
     def prepare(self, *args) -> Callable:
-        """The program for these arguments' shapes; the last argument, the batch, is the one whose shape varies."""
+        """The program for these arguments' shapes; the last argument, the batch, is the one whose shape varies. A second
+        thread that asks for a program in the making waits for it."""
         shape = str(jax.tree.map(jnp.shape, args[-1]))
         if shape not in self.programs:
-            start = time.monotonic()
-            self.programs[shape] = self.jitted.lower(*args).compile()
-            log.info("compiled %s (%d) in %.1f s", self.name, len(self.programs), time.monotonic() - start)
+            with self.lock:
+                if shape not in self.programs:
+                    start = time.monotonic()
+                    self.programs[shape] = self.jitted.lower(*args).compile()
+                    log.info("compiled %s (%d) in %.1f s", self.name, len(self.programs), time.monotonic() - start)
         return self.programs[shape]
 
     def __call__(self, *args):
@@ -120,9 +124,8 @@ def train(
 ) -> State:
     """Trains to `c.steps`, from the newest checkpoint of `run` where there is one.
 
-    `batches.iterate(step)` yields this process's part of each global batch, `batches.longest()` is one of the longest
-    bucket,
-    compiled first so that a lack of memory shows at once; `batches.ids(step)` names a batch's utterances.
+    `batches.iterate(step)` yields this process's part of each global batch, `batches.examples()` is one for each shape,
+    the longest first; `batches.ids(step)` names a batch's utterances.
     `validation()` yields the held-out batches; `positions(batch)` counts what a rate is given in. Raises Stopped after
     a
     SIGTERM or SIGINT, when the state is saved; UserError when too many steps in a row were not finite.
@@ -130,7 +133,7 @@ def train(
     begin = time.monotonic()
     mesh = parallel.make_mesh()
     with _StopFlag() as stop, Checkpoints(run) as checkpoints, ThreadPoolExecutor(1) as compiler:
-        example = parallel.global_batch(mesh, batches.longest())
+        example, *others = [parallel.global_batch(mesh, batch) for batch in batches.examples()]
         layout = flat.layout(jax.eval_shape(init_params, jax.random.key(0), example))
         init = make_init(init_params, c)
         sharding = parallel.replicated(mesh)
@@ -141,7 +144,8 @@ def train(
         validate = Compiled("validation", lambda ema, rng, x: loss_fn(flat.unflatten(ema, layout), x, rng, False))
         # The longest bucket is compiled first, so that a lack of memory shows at once, and beside the initialisation.
         compiling = compiler.submit(step_fn.prepare, abstract, example)
-        first, state = checkpoints.restore_newest(abstract) or (0, jax.jit(init, out_shardings=sharding)(example))
+        initialise = jax.jit(init, out_shardings=sharding, compiler_options=_quick_compilation())
+        first, state = checkpoints.restore_newest(abstract) or (0, initialise(example))
         _announce(mesh, first, state.params, example)
         compiling.result()
         writer = Writer(run, first, c.steps, jax.process_index() == 0)
@@ -164,6 +168,10 @@ def train(
             if step == first:
                 jax.block_until_ready(metrics)
                 log.info("first step after %.1f s", time.monotonic() - begin)
+                for batch in others:  # compiled while the first steps run
+                    compiler.submit(step_fn.prepare, abstract, batch)
+                for batch in (example, *others):
+                    compiler.submit(validate.prepare, abstract.ema, key(c.seed, VALIDATION), batch)
             if pending:
                 _log(c, writer, window, *pending, val_loss, batches)
             pending = (step + 1, metrics)
@@ -175,6 +183,12 @@ def train(
         saved = f"step {step} of {c.steps} is saved in {run}" if step else "before the first step"
         raise Stopped(f"stopped by {name}: {saved}")
     return state
+
+
+def _quick_compilation() -> dict[str, Any]:
+    """Options for a program that runs once. On CPU the initialisation would compile for longer than a training step."""
+    on_cpu = jax.default_backend() == "cpu"
+    return {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True} if on_cpu else {}
 
 
 def _log(c, writer, window, step, metrics, val_loss: dict[int, float], batches) -> None:

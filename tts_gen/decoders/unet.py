@@ -67,4 +67,6 @@ class UNet(nn.Module):
         for width, skip, level_mask in reversed(list(zip(upper, skips, masks[:-1], strict=True))):
             h = nn.Dense(2 * width)(h).reshape(h.shape[0], 2 * h.shape[1], width)
             h = block(jnp.concatenate([h, skip], -1), width, level_mask)
-        return nn.Dense(self.channels, kernel_init=nn.initializers.zeros)(nn.LayerNorm()(h))
+        # Layer norms hide how large x is, and on that depends how much of it is noise: it has a path of its own.
+        gain = nn.Dense(self.channels, kernel_init=nn.initializers.zeros)(emb)
+        return nn.Dense(self.channels, kernel_init=nn.initializers.zeros)(nn.LayerNorm()(h)) + gain[:, None] * x

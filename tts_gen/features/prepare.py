@@ -113,6 +113,9 @@ def prepare(
             seconds=time.monotonic() - start,
         )
         report.show(console)
+        for split in ("val", "test"):
+            if index and not any(entry.split == split for entry in index):
+                logging.getLogger(__name__).warning("nothing of the %s split was kept in %s", split, directory)
         finish(directory, audio, index)
         journal.discard(directory, {rows[u.id].shard for u in utterances})
     return report
