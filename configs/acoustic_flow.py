@@ -13,4 +13,4 @@ from dataclasses import replace
 from configs.acoustic_l1 import config as l1
 from tts_gen.decoders.flow import Flow
 
-config = replace(l1, decoder=Flow(steps=6, squeeze=2, width=96, layers=2, kernel=5))
+config = replace(l1, decoder=Flow(steps=6, squeeze=2, width=104, layers=2, kernel=5))

@@ -37,8 +37,8 @@ def flip_byte(file: Path) -> None:
     file.write_bytes(data)
 
 
-def largest_file(folder: Path) -> Path:
-    return max((f for f in folder.rglob("*") if f.is_file() and "/d/" in str(f)), key=lambda f: f.stat().st_size)
+def data_files(folder: Path) -> list[Path]:
+    return [f for f in folder.rglob("*") if f.is_file() and "/d/" in str(f)]
 
 
 def assert_state(found: dict, step: int) -> None:
@@ -77,7 +77,7 @@ def test_the_newest_is_best_where_none_was_validated(tmp_path):
 
 def test_a_flipped_byte_is_noticed_and_the_step_before_used(tmp_path, caplog):
     save(tmp_path, {10: 0.5, 20: 0.4})
-    flip_byte(largest_file(tmp_path / "checkpoints" / "20"))
+    flip_byte(max(data_files(tmp_path / "checkpoints" / "20"), key=lambda f: f.stat().st_size))
     with Checkpoints(tmp_path) as checkpoints, caplog.at_level(logging.WARNING):
         step, found = checkpoints.restore_newest(ABSTRACT)
     assert step == 10 and "checkpoints/20" in caplog.text and "the step before" in caplog.text
@@ -87,7 +87,7 @@ def test_a_flipped_byte_is_noticed_and_the_step_before_used(tmp_path, caplog):
 def test_a_damaged_step_is_saved_again(tmp_path):
     """Training that went back must be able to replace what it went back from."""
     save(tmp_path, {10: 0.5, 20: 0.4})
-    flip_byte(largest_file(tmp_path / "checkpoints" / "20"))
+    flip_byte(max(data_files(tmp_path / "checkpoints" / "20"), key=lambda f: f.stat().st_size))
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.restore_newest(ABSTRACT)[0] == 10
         assert checkpoints.best_step() == 10
@@ -125,7 +125,8 @@ def test_any_damaged_or_missing_file_is_noticed(tmp_path):
 def test_no_step_can_be_read(tmp_path):
     save(tmp_path, {10: 0.5, 20: 0.4})
     for step in ("10", "20"):
-        flip_byte(largest_file(tmp_path / "checkpoints" / step))
+        for file in data_files(tmp_path / "checkpoints" / step):
+            flip_byte(file)
     with Checkpoints(tmp_path) as checkpoints:
         with pytest.raises(UserError, match="checkpoints: no checkpoint can be read"):
             checkpoints.restore_newest(ABSTRACT)

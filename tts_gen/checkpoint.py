@@ -82,7 +82,10 @@ class Checkpoints:
     def restore_ema(self, step: int) -> dict:
         """The parameters to evaluate, on this process's first device, whatever the topology they were saved from."""
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        saved = self.manager.item_metadata(step)["state"]
+        try:
+            saved = self.manager.item_metadata(step)["state"]
+        except ValueError as error:  # the store's own directory is damaged
+            raise UserError(f"{self.directory / str(step)} cannot be read: {error}") from error
         abstract = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding), saved)
         state, layout = self.restore(step, abstract)
         return flat.unflatten(state["ema"], layout)
