@@ -88,6 +88,13 @@ def test_bad_config_files(tmp_path):
     path.write_text("from tts_gen.config import Train\nTrain(stepz=1)")
     with pytest.raises(UserError, match=r"c\.py:.*'stepz'"):
         read_config_file(path)
+    imports = "from tts_gen.config import Config, Train\nfrom tts_gen.decoders.diffusion import Diffusion\n"
+    path.write_text(imports + "config = Config(decoder=Diffusion(solver='rk45'))")
+    with pytest.raises(UserError, match=r"c\.py: decoder: solver: 'rk45' is not one of euler, midpoint"):
+        read_config_file(path)
+    path.write_text(imports + "config = Config(train=Train(steps='many'))")
+    with pytest.raises(UserError, match=r"c\.py: train: steps: expected int, found 'many'"):
+        read_config_file(path)
 
 
 @pytest.fixture(scope="module")

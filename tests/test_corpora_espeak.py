@@ -4,7 +4,7 @@ import soundfile
 
 from tts_gen.config import UserError
 from tts_gen.corpora import CORPORA, UNTIMED, read_manifest
-from tts_gen.corpora.espeak import VOICES, synthesize
+from tts_gen.corpora.espeak import VOICES, ipa, synthesize
 from tts_gen.text import PAUSE, parse
 
 
@@ -16,6 +16,12 @@ def test_phonemes_words_punctuation_and_pauses():
 
 def test_a_hiatus_is_no_pause():
     assert synthesize("piano", "en")[2] == "pau p i ˈa n əʊ pau".split()
+
+
+def test_ipa_of_a_text():
+    assert ipa("Hello, world. The rendezvous!") == "həlˈoʊ wˈɜːld ðə ɹˈɑːndɪvˌuː"
+    assert ipa("") == ipa("...") == ""
+    assert ipa("piano", "en") == "piˈanəʊ"
 
 
 @pytest.mark.parametrize("text", ["Stop.", "Well, 25 apples; Mr. Jackson's!", "“Quoted” -- (text) – naïve…"])

@@ -1,8 +1,7 @@
-"""Every family of the registry keeps the protocol; then what is special to regression and to the flow."""
+"""Every family of the registry keeps the protocol; then what is special to regression."""
 
 import functools
 from collections import Counter
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +11,7 @@ import pytest
 from models import GENERATIVE, randomised, small_decoder
 from scipy import stats
 
-from tts_gen.config import UserError
-from tts_gen.decoders import DECODERS, flow
+from tts_gen.decoders import DECODERS
 from tts_gen.layers import length_mask
 
 B, L, C, D = 3, 16, 2, 6
@@ -79,7 +77,8 @@ def test_amount_of_padding_changes_nothing(model, example):
     close(model.loss(y, cond, mask, KEY), model.loss(*longer, KEY))
     close(model.sample(cond, mask, KEY, 1.0), model.sample(*longer[1:], KEY, 1.0))
     (value, error), (value2, error2) = model.log_prob(y, cond, mask, KEY), model.log_prob(*longer, KEY)
-    assert np.all(np.abs(value - value2) < 1e-3 + 5 * (error + error2))
+    solver = 2e-3 * C * LENGTHS  # an adaptive one's steps follow the rounding; nats for each dimension
+    assert np.all(np.abs(value - value2) < solver + 5 * (error + error2))
 
 
 def test_temperature_is_traced_and_zero_is_deterministic(model, example):
@@ -121,102 +120,6 @@ def test_gradients_are_finite_and_reach_every_parameter(model, example):
     assert np.isfinite(of_cond).all()
     assert (np.abs(of_cond).max(-1) > 0)[np.asarray(mask) > 0].all()
     assert not np.any(of_cond[np.asarray(mask) == 0])
-
-
-# Flow
-
-
-@pytest.fixture(scope="module")
-def normalizing_flow():
-    return make("flow")
-
-
-def test_flow_loss_is_the_negative_log_prob_per_channel(normalizing_flow, example):
-    y, cond, mask = example
-    value, error = normalizing_flow.log_prob(y, cond, mask, KEY)
-    np.testing.assert_allclose(jnp.sum(normalizing_flow.loss(y, cond, mask, KEY) * mask, 1) * C, -value, rtol=1e-5)
-    assert not np.any(error)
-
-
-def test_flow_step_inverts_and_its_log_det_is_the_jacobians():
-    step = flow.FlowStep(small_decoder("flow"), 4)
-    y, cond, mask = draw(1, 1, 3, 4), draw(2, 1, 3, 8), jnp.ones((1, 3))
-    dropped = [1.0, 1.0]
-    init = jax.jit(lambda y: step.init(KEY, y, cond, mask, dropped, method="forward_and_log_det"))
-    variables = randomised(init(y), scale=0.3)
-
-    @jax.jit
-    def check(y):
-        forward = lambda y: step.apply(variables, y, cond, mask, dropped, method="forward_and_log_det")  # noqa: E731
-        z, log_det = forward(y)
-        jacobian = jax.jacobian(lambda y: forward(y)[0].ravel())(y).reshape(12, 12)
-        return log_det, jnp.linalg.slogdet(jacobian)[1], step.apply(variables, z, cond, mask, dropped, method="inverse")
-
-    log_det, truth, back = check(y)
-    assert log_det.shape == (1, 3)
-    np.testing.assert_allclose(log_det.sum(), truth, atol=1e-4)
-    np.testing.assert_allclose(back, y, atol=1e-4)
-
-
-def test_flow_density_is_that_of_its_samples(normalizing_flow):
-    """Change of variables through `sample`: log p(y(eps)) = log N(eps) - log |det dy/deps|."""
-    cond, mask, eps = draw(2, 1, 4, D), jnp.ones((1, 4)), draw(3, 1, 2, 2 * C)
-    variables = randomised(normalizing_flow.initial, scale=0.3)
-
-    @jax.jit
-    def check(eps):
-        def sample(eps):
-            with mock.patch.object(jax.random, "normal", lambda *_: eps):
-                return normalizing_flow.module.apply(variables, cond, mask, KEY, 1.0, method="sample")
-
-        y = sample(eps)
-        jacobian = jax.jacobian(sample)(eps).reshape(eps.size, eps.size)
-        value = normalizing_flow.module.apply(variables, y, cond, mask, KEY, method="log_prob")[0]
-        return value[0], jnp.linalg.slogdet(jacobian)[1]
-
-    value, log_det = check(eps)
-    np.testing.assert_allclose(value, stats.norm.logpdf(eps).sum() - log_det, atol=1e-3)
-
-
-def test_flow_density_integrates_to_one():
-    decoder = small_decoder("flow", groups_of=2).build(1)
-    axis = np.linspace(-12, 12, 121)
-    y = jnp.asarray(np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2, 1), jnp.float32)
-    cond, mask = jnp.broadcast_to(draw(2, 1, 2, D), (len(y), 2, D)), jnp.ones((len(y), 2))
-    init = jax.jit(lambda y, cond, mask: decoder.init(KEY, y, cond, mask, KEY, False, method="loss"))
-    start = init(draw(1, 64, 2, 1), cond[:64], mask[:64])
-    value = jax.jit(decoder.apply, static_argnames="method")(
-        randomised(start, scale=0.2), y, cond, mask, KEY, method="log_prob"
-    )[0]
-    mass = np.exp(np.asarray(value, np.float64)).reshape(121, 121)
-    assert mass[[0, -1]].max() < 1e-6 and mass[:, [0, -1]].max() < 1e-6  # the grid holds it all
-    assert abs(mass.sum() * 0.2**2 - 1) < 0.01
-
-
-def test_actnorm_starts_by_normalising_the_first_batch(normalizing_flow):
-    c, mask = normalizing_flow.module.config, length_mask(LENGTHS // 2, L // 2)
-    z = 5 + 3 * draw(1, B, L // 2, 2 * C)
-    variables = flow.ActNorm().init(KEY, z, mask, method="forward_and_log_det")
-    out, _ = flow.ActNorm().apply(variables, z, mask, method="forward_and_log_det")
-    valid = np.asarray(out)[np.asarray(mask) > 0]
-    np.testing.assert_allclose(valid.mean(0), 0, atol=1e-5)
-    np.testing.assert_allclose(valid.std(0), 1, atol=1e-5)
-    # In the whole flow every step's ActNorm is set by what the steps before make of the batch.
-    z, dropped = draw(1, B, L, C).reshape(B, L // 2, 2 * C) * mask[..., None], [1.0] * c.layers
-    for i in range(c.steps):
-        step = {"params": jax.tree.map(lambda x: x[i], normalizing_flow.initial["params"]["steps"])}  # noqa: B023
-        module = flow.FlowStep(c, 2 * C)
-        normed = module.apply(step, z, mask, method=lambda m, z, mask: m.norm.forward_and_log_det(z, mask)[0])
-        valid = np.asarray(normed)[np.asarray(mask) > 0]
-        np.testing.assert_allclose(valid.mean(0), 0, atol=1e-4)
-        np.testing.assert_allclose(valid.std(0), 1, atol=1e-4)
-        z, _ = module.apply(step, z, jnp.zeros((B, L // 2, c.width)), mask, dropped, method="forward_and_log_det")
-
-
-@pytest.mark.parametrize("channels, settings", [(3, {"squeeze": 2}), (3, {"squeeze": 1}), (4, {"groups_of": 3})])
-def test_flow_refuses_channels_that_do_not_split(channels, settings):
-    with pytest.raises(UserError, match=f"{channels} channels.*squeeze.*groups_of"):
-        small_decoder("flow", **settings).build(channels)
 
 
 # Regression

@@ -1,8 +1,8 @@
 """Imports run one way. What this enforces, by the syntax trees of all modules (imports within functions included):
 
 - the package's parts import only what stands for them in ALLOWED, which has no cycles: speech front end and features
-  below batches, layers below encoder and decoders below tasks, training below runs, runs below evaluation and
-  synthesis, the command on top;
+  below batches, layers below encoder and decoders below tasks, training below runs, runs below evaluation, synthesis
+  and conversion, the command on top;
 - text, corpora, align, features and evaluation.metrics import neither jax nor flax; flax is imported by models alone;
 - the training machinery (flat, parallel, checkpoint, writer, training) sees nothing of speech;
 - `import tts_gen.cli` and its --help load nothing heavy.
@@ -28,25 +28,29 @@ ALLOWED = {
     "batches": "config features",
     "layers": "",
     "encoder": "config layers",
+    "text_encoder": "layers",
     "decoders": "config layers",
     "tasks": "config layers encoder decoders features",
+    "joint": "config layers text_encoder",
+    "front_end": "config text corpora",
     "flat": "",
     "parallel": "config",
     "checkpoint": "config flat",
     "writer": "",
     "training": "config flat parallel checkpoint writer",
-    "runs": "config features batches decoders tasks checkpoint training",
-    "convert": "config",
-    "vocoders": "config convert",
+    "runs": "config features batches decoders tasks joint front_end flat checkpoint training",
+    "torch_file": "config",
+    "vocoders": "config torch_file",
+    "convert": "config features layers text_encoder decoders joint front_end runs torch_file vocoders",
     "evaluation": "config text features batches runs",
     "synthesis": "config text corpora features batches runs vocoders",
     "demo": "config progress",
-    "cli": "config corpora features training runs vocoders synthesis evaluation demo",
+    "cli": "config corpora features training runs vocoders convert synthesis evaluation demo",
 }
 """part of the package -> parts it may import"""
 
-NO_JAX = {"config", "text", "corpora", "align", "features", "batches", "writer", "convert", "demo"}
-FLAX = {"layers", "encoder", "decoders", "tasks", "vocoders"}
+NO_JAX = {"config", "text", "corpora", "align", "features", "batches", "writer", "torch_file", "demo"}
+FLAX = {"layers", "encoder", "text_encoder", "decoders", "tasks", "joint", "vocoders"}
 
 
 def modules() -> dict[str, Path]:

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 from models import randomised
 
-from tts_gen.layers import ConvBlock, TransformerBlock, dropout_masks, length_mask, rotary, time_embedding
+from tts_gen.layers import (
+    ConvBlock,
+    GroupNorm,
+    TransformerBlock,
+    dropout_masks,
+    length_mask,
+    mish,
+    rotary,
+    time_embedding,
+)
 
 KEY = jax.random.key(0)
 
@@ -76,3 +85,24 @@ def test_transformer_sees_positions_beyond_the_neighbours():
     first = lambda x: block.apply(variables, x, jnp.ones((1, 10)), (1.0, 1.0))[0, 0].sum()  # noqa: E731
     influence = np.abs(jax.jit(jax.grad(first))(x)[0]).max(-1)
     assert (influence > 1e-6).all()
+
+
+@pytest.mark.parametrize("positions", [(6,), (6, 3)])
+def test_group_norm_counts_what_it_is_told_to(positions):
+    """Each group of channels has mean 0 and variance 1 over the first 4 positions, of a row with padding or none."""
+    x = 3 + 2 * jax.random.normal(KEY, (2, *positions, 8))
+    counted = length_mask(jnp.array([4, 4]), 6).reshape(2, 6, *[1] * len(positions))
+    module = GroupNorm(groups=2)
+    variables = module.init(KEY, x, counted)
+    groups = np.asarray(module.apply(variables, x, counted))[:, :4].reshape(2, -1, 2, 4)
+    np.testing.assert_allclose(groups.mean((1, 3)), 0, atol=1e-5)
+    np.testing.assert_allclose(groups.var((1, 3)), 1, atol=1e-4)
+    scaled = {"params": {"scale": 2 * jnp.ones(8), "bias": jnp.arange(8.0)}}
+    expected = 2 * module.apply(variables, x, counted) + np.arange(8)
+    np.testing.assert_allclose(module.apply(scaled, x, counted), expected, atol=1e-5)
+    assert np.isfinite(module.apply(variables, x, jnp.zeros_like(counted))).all()
+
+
+def test_mish():
+    x = np.linspace(-30, 30, 61, dtype=np.float32)
+    np.testing.assert_allclose(mish(x), x * np.tanh(np.log1p(np.exp(x.astype(np.float64)))), rtol=1e-5, atol=1e-6)

@@ -6,18 +6,18 @@ import signal
 import subprocess
 import sys
 import time
+import typing
 from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from models import AUDIO, make_store, randomised, small_config, small_decoder, with_train
+from models import AUDIO, make_store, small_config, small_decoder, with_train, write_untrained
 
-from tts_gen import cli, flat, runs, tasks
+from tts_gen import cli, runs
 from tts_gen.batches import TrainingBatches, validation_batches
-from tts_gen.checkpoint import Checkpoints
-from tts_gen.config import UserError
+from tts_gen.config import Config, UserError
 
 ROOT = Path(__file__).parents[1]
 KEY = jax.random.key(0)
@@ -203,14 +203,27 @@ def test_a_run_trains_towards_what_was_planted(config, store, tmp_path):
 def test_a_diffusion_run_is_sampled_with_any_solver(store, tmp_path):
     config = small_config("prosody", "diffusion", store.root)
     batch = TrainingBatches(store, config)[0]
-    task = tasks.build(config, store.inventory, store.stats)
-    shapes = jax.eval_shape(lambda b: task.init(KEY, b, KEY, False, method="loss")["params"], batch)
-    params = randomised(jax.tree.map(lambda x: np.zeros(x.shape, np.float32), shapes))
-    runs._write_run(config, tmp_path, store)
-    with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(1, {"ema": flat.flatten(params)}, flat.layout(params), 0.0)
+    write_untrained(config, store, tmp_path)
     chosen = runs.load(tmp_path, {"solver": "euler", "solver_steps": 2})
     assert (chosen.config.decoder.solver, chosen.config.decoder.solver_steps, chosen.label) == ("euler", 2, "diffusion")
     samples = [chosen.sample(chosen.variables, batch, KEY, t) for t in (0.0, 1.0)]
     assert np.isfinite(samples).all() and not np.array_equal(*samples)
     assert chosen.sample._cache_size() == 1  # temperature compiles nothing anew
+    with pytest.raises(UserError, match=r"\(diffusion\) with solver rk45: decoder: solver: 'rk45' is not one of eu"):
+        runs.load(tmp_path, {"solver": "rk45"})
+
+
+def test_the_command_takes_the_solvers_of_all_families():
+    hints = [typing.get_type_hints(cls).get("solver") for cls in runs.DECODERS.values()]
+    assert set(cli.SOLVERS) == {solver for hint in hints if hint for solver in typing.get_args(hint)}
+
+
+def test_a_decoder_of_no_family_is_refused():
+    with pytest.raises(UserError, match="Decoder is no family; give settings of regression, flow, diffusion"):
+        runs.config_to_dict(Config())
+
+
+@pytest.mark.parametrize("temperature", [-0.5, np.inf, np.nan])
+def test_temperatures_that_mean_nothing_are_refused(temperature):
+    with pytest.raises(UserError, match=r"temperature .*: give 0 \(no noise\), 1"):
+        runs.check_temperature(temperature)

@@ -204,3 +204,47 @@ def test_repeat_to_frames(phonemes):
     h = np.arange(8 * 3, dtype=np.float32).reshape(1, 8, 3)
     frames = repeat_to_frames(jnp.asarray(h), jnp.array([phonemes]))
     np.testing.assert_array_equal(frames[0], np.stack([h[0, p] for p in phonemes]))
+
+
+class Dequantised(Built):
+    """Prosody with a flow that is the standard normal whatever the condition; `scale` of its dequantiser's weights."""
+
+    def __init__(self, store, dequantisation: str, scale: float = 0.0):
+        config = small_config("prosody", "flow")
+        decoder = replace(config.decoder, dequantisation=dequantisation, mixing="flip")
+        self.task = tasks.build(replace(config, decoder=decoder), store.inventory, store.stats)
+        self.batch = make_batch(store, "prosody")
+        self.variables = jax.jit(lambda: self.task.init(KEY, self.batch, KEY, False, method="loss"))()
+        d = self.variables["params"]["decoder"]
+        d |= {name: jax.tree.map(jnp.zeros_like, d[name]) for name in ("steps", "prior")}
+        if scale:
+            d["dequantise"] = randomised(d["dequantise"], scale=scale)
+        self.loss = jax.jit(lambda batch, rng: self.task.apply(self.variables, batch, rng, False, method="loss"))
+        self.log_prob = jax.jit(lambda batch, rng: self.task.apply(self.variables, batch, rng, method="log_prob"))
+
+
+def test_untrained_variational_dequantisation_is_uniform(store):
+    """The same noise; only E[log(d + U)] is then log(d + u), which it is on average."""
+    uniform, variational = Dequantised(store, "uniform"), Dequantised(store, "variational")
+    (loss, mask), (loss2, _) = uniform.loss(uniform.batch, KEY), variational.loss(variational.batch, KEY)
+    target_key = jax.random.split(KEY, 3)[0]
+    y, d = uniform.task.target(uniform.batch, target_key), np.maximum(uniform.batch["duration"], 1)
+    log_frames = store.stats.denormalise_log_duration(np.asarray(y[..., 1]))
+    cost = log_frames - ((d + 1) * np.log(d + 1) - d * np.log(d) - 1)
+    pair = lambda x: np.repeat(x.reshape(4, -1, 2).mean(-1), 2, 1)  # noqa: E731
+    np.testing.assert_allclose(pair(np.asarray(loss2 * mask)), pair(np.asarray((loss + cost / 2) * mask)), atol=1e-5)
+    keys = jax.random.split(KEY, 400)
+    values = [np.mean([m.log_prob(m.batch, k)[0] for k in keys], 0) for m in (uniform, variational)]
+    np.testing.assert_allclose(*values, atol=0.1)
+
+
+def test_variational_dequantisation_is_an_unbiased_weight(store):
+    """E_q[p(d + u) / q(u)] = P(d), whatever q is: the bound's terms, each in its place. Frames are log-normal here."""
+    model = Dequantised(store, "variational", scale=0.7)
+    batch, s = model.batch | {"length": np.full(4, 2), "voiced": np.ones((4, 16), bool)}, store.stats
+    weights = np.exp([np.asarray(model.log_prob(batch, k)[0], np.float64) for k in jax.random.split(KEY, 3000)])
+    frames, d = stats.lognorm(s.log_duration_std, scale=np.exp(s.log_duration_mean)), batch["duration"][:, :2]
+    pitch = stats.norm.logpdf(batch["log_f0"][:, :2]) - np.log(batch["log_f0_std"])[:, None]
+    truth = np.prod(np.exp(pitch) * (frames.cdf(d + 1) - frames.cdf(d)), 1)
+    np.testing.assert_allclose(weights.mean(0), truth, atol=4 * (weights.std(0) / 3000**0.5).max(), rtol=0.1)
+    assert (np.log(weights).mean(0) < np.log(truth)).all()  # Jensen: each value is a bound

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import struct
 import zipfile
 from pathlib import Path
@@ -10,8 +11,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from tts_gen import torch_file
 from tts_gen.config import UserError
-from tts_gen.convert import torch_file
 
 GOLDEN = Path(__file__).parent / "golden" / "hifigan"
 
@@ -31,6 +32,12 @@ def tensor(n_elements: int, offset=0, shape=(2, 3), strides=(3, 1), kind="FloatS
 def state(value: bytes) -> bytes:
     """A whole pickle: {"weight": value}."""
     return b"\x80\x02}" + literal("weight") + value + b"s."
+
+
+def call(name: str, *arguments: bytes) -> bytes:
+    """Looks up a dotted name and calls what it finds."""
+    module, _, name = name.rpartition(".")
+    return f"c{module}\n{name}\n(".encode() + b"".join(arguments) + b"tR"
 
 
 def write_zip(path: Path, content: bytes, storages: dict[str, bytes], byteorder: bytes = b"little") -> Path:
@@ -129,15 +136,94 @@ def test_a_view_is_not_a_storage(tmp_path):
         torch_file.read(write_zip(tmp_path / "x.pth", content, {"0": bytes(24)}))
 
 
-@pytest.mark.parametrize("name", ["os.system", "builtins.eval", "builtins.getattr", "torch.load", "functools.partial"])
+FORBIDDEN = [
+    "os.system", "posix.system", "subprocess.Popen", "builtins.eval", "builtins.exec", "builtins.__import__",
+    "builtins.getattr", "__builtin__.eval", "torch.load", "torch.optim", "functools.reduce", "numpy.load",
+    "numpy._core.multiarray._reconstruct", "collections.namedtuple", "omegaconfig.x", "operator.attrgetter",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
 @pytest.mark.parametrize("legacy", [False, True])
 def test_code_never_runs(tmp_path, name, legacy):
     marker = tmp_path / "ran"
-    attack = state(b"c" + name.replace(".", "\n").encode() + b"\n(" + literal(f"touch {marker}") + b"tR")
+    attack = state(call(name, literal(f"touch {marker}")))
     path = write_legacy(tmp_path / "x.pth", attack, {}) if legacy else write_zip(tmp_path / "x.pth", attack, {})
-    with pytest.raises(UserError, match=rf"x\.pth: asks for {name}"):
+    with pytest.raises(UserError, match=rf"x\.pth: asks for {re.escape(name)}"):
         torch_file.read(path)
     assert not marker.exists()
+
+
+def test_what_settings_and_optimisers_leave_is_inert(tmp_path):
+    # As Lightning and Hydra write it: a settings node with a state, a partial of a class, a dictionary with a factory.
+    node = b"comegaconf.dictconfig\nDictConfig\n)\x81" + literal({"width": 3}) + b"b"
+    partial = call("functools.partial", b"ctorch.optim.adam\nAdam\n") + literal((1, (), {}, None)) + b"b"
+    factory = call("collections.defaultdict", b"c__builtin__\ndict\n") + literal("a") + literal(1) + b"s"
+    listed = call("omegaconf.listconfig.ListConfig") + literal(4) + b"a"
+    content = b"\x80\x02}(" + b"".join(
+        literal(name) + value
+        for name, value in {
+            "node": node, "partial": partial, "factory": factory, "list": listed, "any": b"ctyping\nAny\n",
+            "weight": tensor(6),
+        }.items()
+    ) + b"u."  # fmt: skip
+    found = torch_file.read(write_zip(tmp_path / "x.ckpt", content, {"0": np.arange(6, dtype="<f4").tobytes()}))
+    np.testing.assert_array_equal(found["weight"], [[0, 1, 2], [3, 4, 5]])
+    assert repr(found["node"]) == "<omegaconf.dictconfig.DictConfig, not loaded>"
+    assert all(isinstance(found[name], torch_file.Inert) for name in ("node", "partial", "factory", "list"))
+    assert issubclass(found["any"], torch_file.Inert)
+
+
+def test_an_inert_object_calls_nothing(tmp_path):
+    attack = call("functools.partial", b"cos\nsystem\n", literal(f"touch {tmp_path / 'ran'}"))
+    with pytest.raises(UserError, match=r"asks for os\.system"):
+        torch_file.read(write_zip(tmp_path / "x.pth", state(attack + b")R"), {}))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("change", [literal({"append": 1}), literal((None, {"__setitem__": 1, "__slots__": 2}))])
+def test_a_file_cannot_change_what_is_inert(tmp_path, change):
+    with pytest.raises(UserError, match="damaged"):
+        torch_file.read(write_zip(tmp_path / "x.pth", state(b"comegaconf.base\nMetadata\n" + change + b"b"), {}))
+
+
+def test_an_inert_object_is_no_storage(tmp_path):
+    content = state(tensor(6).replace(b"ctorch\nFloatStorage\n", b"ctyping\nAny\n"))
+    with pytest.raises(UserError):
+        torch_file.read(write_zip(tmp_path / "x.pth", content, {"0": bytes(24)}))
+
+
+def numpy_scalar(kind: str, data: bytes, order: str = "<") -> bytes:
+    type_ = call("numpy.dtype", literal(kind), literal(False), literal(True))
+    state = literal((3, order, None, None, None, -1, -1, 0))
+    encoded = call("_codecs.encode", literal(data.decode("latin1")), literal("latin1"))
+    return call("numpy.core.multiarray.scalar", type_ + state + b"b", encoded)
+
+
+@pytest.mark.parametrize("value, order", [(np.float64(-1e-4), "<"), (np.float32(2.5), ">"), (np.int64(-7), "<")])
+def test_numpy_scalars(tmp_path, value, order):
+    data = np.array(value, value.dtype.newbyteorder(order)).tobytes()
+    content = state(numpy_scalar(value.dtype.str[1:], data, order))
+    found = torch_file.read(write_zip(tmp_path / "x.pth", content, {}))["weight"]
+    assert found == value and found.dtype.newbyteorder("=") == value.dtype
+
+
+@pytest.mark.parametrize(
+    "scalar",
+    [
+        numpy_scalar("O8", bytes(8)),
+        numpy_scalar("V8", bytes(8)),
+        numpy_scalar("f8", bytes(16)),
+        numpy_scalar("f8", bytes(4)),
+        numpy_scalar("f8", bytes(8), "(2,)"),
+        call("numpy.dtype", literal([("a", "O")])),
+        call("_codecs.encode", literal("a"), literal("rot13")),
+        call("numpy.core.multiarray.scalar", literal("f8"), literal("a")),
+    ],
+)
+def test_numpy_scalars_that_are_no_plain_number(tmp_path, scalar):
+    with pytest.raises(UserError, match=r"x\.pth"):
+        torch_file.read(write_zip(tmp_path / "x.pth", state(scalar), {}))
 
 
 def test_code_in_the_header_never_runs(tmp_path):

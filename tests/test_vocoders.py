@@ -12,7 +12,7 @@ import soundfile
 
 from tts_gen import vocoders
 from tts_gen.config import Audio, UserError
-from tts_gen.convert import torch_file
+from tts_gen import torch_file
 from tts_gen.features.mel import log_mel
 from tts_gen.vocoders import hifigan
 from tts_gen.vocoders.griffin_lim import GriffinLim

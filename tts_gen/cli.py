@@ -13,9 +13,15 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tts_gen import convert
 from tts_gen.config import Stopped, UserError
 
 DONE, FAILED, USAGE, STOPPED = 0, 1, 2, 75
+SOLVERS = ("euler", "midpoint", "heun", "sde", "dpm++2m", "grad_euler", "grad_sde")
+"""of all families; which are a family's own, its settings say"""
+GUIDANCE = (
+    "scale of classifier-free guidance by speaker and style, 0 is off; for runs trained with --encoder.label-dropout"
+)
 
 
 def guarded(command: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]], int]:
@@ -120,10 +126,12 @@ def _evaluate(arguments: Sequence[str]) -> None:
     parser.add_argument("--samples", type=_count, default=8, metavar="K", help="prosody samples of each utterance")
     parser.add_argument("--split", default="test", help="what is reported; temperatures are always chosen on val")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--solver", choices=("euler", "midpoint", "sde", "dpm++2m"), help="diffusion: another solver")
-    parser.add_argument("--solver-steps", type=_count, help="diffusion: another number of steps")
+    parser.add_argument("--solver", choices=SOLVERS, help="diffusion, flow matching: another solver of theirs")
+    parser.add_argument("--solver-steps", type=_count, help="diffusion, flow matching: another number of steps")
+    parser.add_argument("--guidance", type=_not_negative, default=0.0, metavar="W", help=GUIDANCE)
+    costs = "costs hundreds of network evaluations and derivatives a batch, minutes (prosody) to hours (mels) on CPU"
     parser.add_argument(
-        "--ode-likelihood", action="store_true", help="diffusion: estimate bits per dimension too; slow"
+        "--ode-likelihood", action="store_true", help=f"diffusion, flow matching: bits per dimension too; {costs}"
     )
     parser.add_argument("--speech", type=Path, help="folder of synthesised wavs to show in the report")
     parser.add_argument(
@@ -148,13 +156,14 @@ def _evaluate(arguments: Sequence[str]) -> None:
         solver={name: value for name, value in given.items() if value is not None},
         ode_likelihood=options.ode_likelihood,
         mel_temperatures=options.mel_temperatures,
+        guidance=options.guidance,
     )
     rows, chosen = compare.compare(comparison)
     vocoder = None if options.vocoder == "none" else vocoders.load(options.vocoder, comparison.store.audio)
     speech = [(str(p.relative_to(options.speech).with_suffix("")), p) for p in _wavs(options.speech)]
     command = " ".join(["python eval.py", *map(shlex.quote, arguments)])
     report = page.write_page(comparison, rows, chosen, [command], options.banner, speech, vocoder)
-    for task in ("prosody", "acoustic"):
+    for task in ("prosody", "acoustic", "joint"):
         if comparison.of_task(task):
             headline.print_tables(page.headline_tables(comparison, rows, chosen, task))
     print(f"rows    {options.out / 'summary.json'}\nreport  {report}")
@@ -175,7 +184,7 @@ def _number(text: str, low: float, strict: bool = False) -> float:
     return value
 
 
-def _temperature(text: str) -> float:
+def _not_negative(text: str) -> float:
     return _number(text, 0.0)
 
 
@@ -185,7 +194,7 @@ def _positive(text: str) -> float:
 
 def _temperatures(text: str) -> tuple[float, ...]:
     """A comma list, sorted, each once."""
-    return tuple(sorted({_temperature(part) for part in text.split(",")}))
+    return tuple(sorted({_not_negative(part) for part in text.split(",")}))
 
 
 def _count(text: str) -> int:
@@ -216,29 +225,50 @@ def _synthesize(options: argparse.Namespace) -> None:
     from tts_gen import runs, synthesis, vocoders
 
     use_compile_cache()
+    pair = [path for path in (options.prosody, options.acoustic) if path]
+    if len(pair) != (0 if options.joint else 2):
+        options.error("give --prosody RUN and --acoustic RUN, or --joint RUN")
     single = options.text is not None
     if single and options.out.is_dir():
         raise UserError(f"--out {options.out} is a folder; name a wav file")
     texts = [options.text] if single else _lines(options.file)
     if not texts:
         raise UserError(f"{options.file}: holds no text; give one sentence a line")
-    prosody, acoustic = runs.load(options.prosody), runs.load(options.acoustic)
+    loaded = [runs.load(path, guidance=options.guidance) for path in pair or [options.joint]]
     controls = synthesis.Controls(
         options.prosody_temperature, options.acoustic_temperature, options.seed, options.speaker, options.style,
-        options.pace, options.pitch,
+        options.pace, options.pitch, options.temperature,
     )  # fmt: skip
-    spoken = synthesis.speak(texts, prosody, acoustic, controls)
-    vocoder = vocoders.load(options.vocoder, acoustic.audio)
-    for i, sentence in enumerate(spoken):
+    if options.joint:
+        mels = synthesis.speak_joint(texts, *loaded, controls)
+    else:
+        mels = [sentence.mel for sentence in synthesis.speak(texts, *loaded, controls)]
+    audio = loaded[-1].audio
+    vocoder = vocoders.load(options.vocoder, audio)
+    for i, mel in enumerate(mels):
         path = options.out if single else options.out / f"{i + 1:04d}.wav"
-        vocoders.write_wav(path, vocoder(sentence.mel), acoustic.audio.sample_rate)
-        print(f"{path}  {len(sentence.mel) * acoustic.audio.frame_seconds:.2f} s  {texts[i]}")
+        vocoders.write_wav(path, vocoder(mel), audio.sample_rate)
+        print(f"{path}  {len(mel) * audio.frame_seconds:.2f} s  {texts[i]}")
 
 
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from tts_gen.convert.to_run import convert
+
+    convert(options.kind, options.checkpoint, options.run, options.config, options.symbols)
+    print(f'next: tts-gen synthesize "Hello there." --joint {options.run} --out hello.wav')
+
+
+def _check_ports(options: argparse.Namespace) -> None:
+    from tts_gen.convert.check import check
+
+    use_compile_cache()
+    check(options.folders)
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -275,21 +305,40 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--workers", type=_count, default=2)
     sub.add_argument("--f0", choices=("dio", "pyin"), default="dio", help="pitch tracker: WORLD's, or librosa's pYIN")
 
-    sub = command("synthesize", _synthesize, "text to speech with a prosody run and an acoustic run")
+    sub = command("synthesize", _synthesize, "text to speech with a prosody run and an acoustic run, or a joint run")
+    sub.set_defaults(error=sub.error)
     what = sub.add_mutually_exclusive_group(required=True)
     what.add_argument("text", nargs="?", help="a sentence")
     what.add_argument("--file", type=Path, help="text file, one sentence a line; --out is then a folder")
-    sub.add_argument("--prosody", type=Path, required=True, metavar="RUN")
-    sub.add_argument("--acoustic", type=Path, required=True, metavar="RUN")
+    sub.add_argument("--prosody", type=Path, metavar="RUN")
+    sub.add_argument("--acoustic", type=Path, metavar="RUN")
+    sub.add_argument("--joint", type=Path, metavar="RUN", help="made by `convert`; stands for the other two")
     sub.add_argument("--out", type=Path, required=True, help="wav file, or folder with --file")
-    sub.add_argument("--prosody-temperature", type=_temperature, default=0.8)
-    sub.add_argument("--acoustic-temperature", type=_temperature, default=0.667)
+    sub.add_argument("--prosody-temperature", type=_not_negative, default=0.8)
+    sub.add_argument("--acoustic-temperature", type=_not_negative, default=0.667)
+    sub.add_argument("--temperature", type=_not_negative, default=0.667, help="of a joint run")
+    sub.add_argument("--guidance", type=_not_negative, default=0.0, metavar="W", help=GUIDANCE)
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--speaker", help="needed when the runs know several")
     sub.add_argument("--style", help="the unlabelled utterances' by default")
     sub.add_argument("--pace", type=_positive, default=1.0, help="2 is twice as fast")
     sub.add_argument("--pitch", type=float, default=0.0, help="shift in semitones")
     sub.add_argument("--vocoder", default="auto", help="auto, hifigan, griffin_lim, or a HiFi-GAN checkpoint file")
+
+    sub = commands.add_parser("convert", help="official PyTorch checkpoints, read without PyTorch")
+    kinds = sub.add_subparsers(dest="kind", required=True, metavar="WHAT")
+    help_check = "recomputes a reference implementation's outputs from its checkpoint and compares"
+    sub = kinds.add_parser("check", help=help_check, description=help_check)
+    sub.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="config.json, io.npz and checkpoints")
+    sub.set_defaults(function=_check_ports)
+    for name in convert.PORTS:
+        made = f"{name} checkpoint: a joint run of it, where it makes mels from text"
+        sub = kinds.add_parser(name, help=made, description=made)
+        sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="as the reference saved it")
+        sub.add_argument("run", type=Path, metavar="RUN", help="directory to make")
+        sub.add_argument("--config", type=Path, metavar="FILE", help="JSON: its constructor's arguments, or its config")
+        sub.add_argument("--symbols", type=Path, metavar="FILE", help="its symbol table, one a line, if not the usual")
+        sub.set_defaults(function=_convert)
 
     sub = command("demo", _demo, "everything: corpus, features, six models, evaluation, three sentences, report")
     sub.add_argument("--out", type=Path, default=Path("runs/demo"))

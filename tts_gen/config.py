@@ -88,6 +88,8 @@ class Encoder:
     """transformer blocks"""
     heads: int = 2
     dropout: float = 0.1
+    label_dropout: float = 0.0
+    """probability that an utterance's speaker and style count as unknown in a training step: what guidance needs"""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,16 @@ class Decoder:
     def label(self) -> str:
         """The family's name in rows and reports."""
         raise NotImplementedError
+
+    @property
+    def generative(self) -> bool:
+        """Whether `sample` draws: there is noise that a temperature scales."""
+        return True
+
+    @property
+    def guided(self) -> bool:
+        """Whether `sample` takes classifier-free guidance."""
+        return True
 
     @property
     def multiple(self) -> int:
@@ -144,7 +156,8 @@ class Config:
 
 
 def read_config_file(path: str | Path) -> Config:
-    """The `config` of a Python file. Raises UserError when the file, or a `config` in it, does not exist."""
+    """The `config` of a Python file. Raises UserError when the file, or a `config` in it, does not exist, and for a
+    value that its field does not take."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such config file; see configs/ for those that exist")
@@ -156,7 +169,19 @@ def read_config_file(path: str | Path) -> Config:
         raise UserError(f"{path}: {type(error).__name__}: {error}") from error
     if not isinstance(getattr(module, "config", None), Config):
         raise UserError(f"{path}: defines no `config = Config(...)`")
+    _check(module.config, str(path))
     return module.config
+
+
+def _check(value: typing.Any, where: str) -> None:
+    """Raises UserError for a field of a dataclass, or of one within it, that its type does not allow."""
+    hints = typing.get_type_hints(type(value))
+    for f in dataclasses.fields(value):
+        held = getattr(value, f.name)
+        if dataclasses.is_dataclass(held):
+            _check(held, f"{where}: {f.name}")
+        else:
+            _convert(hints[f.name], held, f"{where}: {f.name}")
 
 
 def from_dict(cls: type, values: dict, where: str) -> typing.Any:

@@ -25,12 +25,16 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, batch: dict[str, jax.Array], mask: jax.Array, rng: jax.Array | None) -> jax.Array:
         """`batch`: phoneme, stress, edge, punctuation [B, N]; speaker, style [B]. `mask` [B, N]. `rng` None: no
-        dropout."""
+        dropout, of labels neither."""
         c = self.config
         tables = {"phoneme": self.phonemes, "stress": STRESSES, "edge": EDGES, "punctuation": PUNCTUATIONS}
         x = sum(nn.Embed(size, c.width, name=name)(batch[name]) for name, size in tables.items())
-        voice = nn.Embed(self.speakers, c.width, name="speaker")(batch["speaker"])
-        voice += nn.Embed(self.styles, c.width, name="style")(batch["style"])
+        known = 1
+        if rng is not None and c.label_dropout > 0:
+            label_key, rng = jax.random.split(rng)
+            known = jax.random.uniform(label_key, batch["speaker"].shape) >= c.label_dropout
+        voice = nn.Embed(self.speakers, c.width, name="speaker")(known * batch["speaker"])
+        voice += nn.Embed(self.styles, c.width, name="style")(known * batch["style"])
         x = x + voice[:, None]
         dropped = dropout_masks(rng, c.dropout, c.conv_layers + 2 * c.layers, x.shape)
         for _ in range(c.conv_layers):

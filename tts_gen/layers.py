@@ -5,9 +5,12 @@ that mixes
 positions zeroes the invalid ones first, so what stands in padding never reaches a valid position.
 """
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 
 
 def length_mask(length: jax.Array, positions: int) -> jax.Array:
@@ -63,15 +66,52 @@ class TransformerBlock(nn.Module):
         qkv = nn.Dense(3 * width)(h).reshape(*h.shape[:2], self.heads, 3 * width // self.heads)
         q, k, v = jnp.split(qkv, 3, -1)
         logits = jnp.einsum("blhd,bmhd->bhlm", rotary(q), rotary(k)) * (width // self.heads) ** -0.5
-        logits = jnp.where(mask[:, None, None] > 0, logits.astype(jnp.float32), -1e9)
+        logits = jnp.where(mask[:, None, None] > 0, logits.astype(jnp.promote_types(x.dtype, jnp.float32)), -1e9)
         h = jnp.einsum("bhlm,bmhd->blhd", jax.nn.softmax(logits), v).reshape(x.shape)
         x = x + nn.Dense(width)(h) * dropped[0]
         h = nn.Dense(4 * width)(nn.LayerNorm()(x))
         return x + nn.Dense(width)(nn.gelu(h)) * dropped[1]
 
 
-def time_embedding(t: jax.Array, width: int) -> jax.Array:
-    """Sinusoids of 1000 t, t in [0, 1] (Grad-TTS, arXiv 2105.06337): [B] -> [B, width]."""
+def mish(x: jax.Array) -> jax.Array:
+    """x tanh(softplus(x)) (arXiv 1908.08681), with one exponential."""
+    e = jnp.exp(jnp.minimum(x, 20.0))  # beyond 20 the factor is 1
+    n = e * (e + 2)
+    return x * n / (n + 2)
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation (arXiv 1803.08494), [B, ..., D] -> same.
+
+    Each row's groups of channels get mean 0 and variance 1 over the positions where `counted` [B, ..., 1] is 1; any of
+    its axes may have size 1.
+    """
+
+    groups: int = 8
+
+    @nn.compact
+    def __call__(self, x, counted):
+        width, axes = x.shape[-1], tuple(range(1, x.ndim - 1))
+        size = width // self.groups
+        scale = self.param("scale", nn.initializers.ones, (width,))
+        bias = self.param("bias", nn.initializers.zeros, (width,))
+        x, scale, bias = promote_dtype(x, scale, bias)
+        copies = math.prod(x.shape[1:-1]) // math.prod(counted.shape[1:-1])
+        total = jnp.maximum(jnp.sum(counted, (*axes, -1)), 1)[:, None] * copies * size
+
+        def group_mean(x):
+            """[B, ..., D] -> [B, D], alike in a group; at least float32."""
+            sums = jnp.sum(x.astype(jnp.promote_types(x.dtype, jnp.float32)) * counted, axes)
+            return jnp.repeat(jnp.sum(sums.reshape(-1, self.groups, size), -1) / total, size, 1)
+
+        mean = group_mean(x)
+        gain = scale * jax.lax.rsqrt(jnp.maximum(group_mean(x**2) - mean**2, 0) + 1e-5)
+        gain, offset = (jnp.expand_dims(v.astype(x.dtype), axes) for v in (gain, bias - mean * gain))
+        return x * gain + offset
+
+
+def time_embedding(t: jax.Array, width: int, scale: float = 1000.0) -> jax.Array:
+    """Sinusoids of scale * t, t in [0, 1] (Grad-TTS, arXiv 2105.06337): [B] -> [B, width]."""
     half = width // 2
-    angle = 1000.0 * t[:, None] * 10000.0 ** (-jnp.arange(half) / (half - 1))
+    angle = scale * t[:, None] * 10000.0 ** (-jnp.arange(half) / (half - 1))
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)

@@ -13,7 +13,7 @@ from tts_gen.config import UserError
 from tts_gen.corpora import espeak
 from tts_gen.features.durations import whole_frames
 from tts_gen.features.store import Features
-from tts_gen.runs import Run
+from tts_gen.runs import JointRun, Run, check_temperature
 from tts_gen.text.classes import ARPABET_VOWELS
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,8 @@ class Controls:
     """2 is twice as fast"""
     pitch: float = 0.0
     """semitones"""
+    temperature: float = 0.667
+    """of a joint run"""
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,13 @@ def check_pair(prosody: Run, acoustic: Run) -> None:
 
 
 def speak(texts: Sequence[str], prosody: Run, acoustic: Run, controls: Controls = Controls()) -> list[Spoken]:
-    """Mels of sentences, batched. Raises UserError for text that cannot be read (naming it) and for unknown labels."""
+    """Mels of sentences, batched. Raises UserError for text that cannot be read (naming it), for unknown labels and for
+    temperatures below 0."""
     check_pair(prosody, acoustic)
+    for temperature in (controls.prosody_temperature, controls.acoustic_temperature):
+        check_temperature(temperature)
     for run in (prosody, acoustic):
-        if run.label in ("l1", "l2"):
+        if not run.config.decoder.generative:
             log.info("%s is a regression: one answer, whatever the temperature", run.path)
     speaker, style = _voice(prosody, controls)
     sentences = [_read(t, prosody, speaker, style) for t in texts]
@@ -70,6 +75,25 @@ def speak(texts: Sequence[str], prosody: Run, acoustic: Run, controls: Controls 
         for row, place in enumerate(places):
             mels[place] = acoustic.stats.denormalise_mel(y[row, : batch["frames"][row]])
     return [Spoken(f, mel) for f, mel in zip(with_prosody, mels, strict=True)]
+
+
+def speak_joint(texts: Sequence[str], run: JointRun, controls: Controls = Controls()) -> list[np.ndarray]:
+    """Log-mels [T, M] of sentences by a text-to-mel model, batched. Raises UserError for text that its symbols cannot
+    write (naming it), an unknown speaker, a run of another task, and what such a model cannot do."""
+    if run.config.task != "joint":
+        raise UserError(f"{run.path} is a run of the {run.config.task} task; give a joint run as --joint")
+    for name, asked in (("style", controls.style is not None), ("pitch", controls.pitch != 0)):
+        if asked:
+            raise UserError(f"{run.path} is a joint run, which has no {name} to choose; leave out --{name}")
+    check_temperature(controls.temperature)
+    sentences = [run.front_end.encode(text) for text in texts]
+    speakers = [run.front_end.speaker_id(controls.speaker)] * len(texts)
+    mels = run.sample(sentences, speakers, jax.random.key(controls.seed), controls.temperature, controls.pace)
+    for sentence, mel in zip(texts, mels, strict=True):
+        if not np.isfinite(mel).all():
+            raise UserError(f"text {sentence!r}: the mel of {run.path} is not finite at temperature "
+                            f"{controls.temperature}; lower it")  # fmt: skip
+    return mels
 
 
 def _voice(run: Run, controls: Controls) -> tuple[int, int]:

@@ -46,29 +46,44 @@ class Task(nn.Module):
     def _encode(self, batch, rng):
         return self.encoder(batch, length_mask(batch["length"], batch["phoneme"].shape[1]), rng)
 
+    def noisy_target(self, batch, cond, mask, rng):
+        """`target`, and the nats [B, L] that a decoder's own choice of the target's noise costs: here none."""
+        return self.target(batch, rng), jnp.zeros_like(mask)
+
     def loss(self, batch, rng, train):
         """[B, L] loss per position, mean over channels, and the mask [B, L] that says which count."""
         target_key, encoder_key, decoder_key = jax.random.split(rng, 3)
         cond, length = self.condition(batch, encoder_key if train else None)
         mask = length_mask(length // self.multiple * self.multiple, cond.shape[1])
-        return self.decoder.loss(self.target(batch, target_key), cond, mask, decoder_key, train), mask
+        y, cost = self.noisy_target(batch, cond, mask, target_key)
+        return self.decoder.loss(y, cond, mask, decoder_key, train) + cost / self.channels, mask
 
-    def sample(self, batch, rng, temperature):
-        """[B, L, C] in normalised units; positions after the valid length are meaningless."""
+    def sample(self, batch, rng, temperature, guidance=None):
+        """[B, L, C] in normalised units; positions after the valid length are meaningless. `guidance`: scale of
+        classifier-free guidance by speaker and style; None is 0, at no cost."""
+        cond, mask = self._padded_condition(batch)
+        if guidance is None:
+            return self.decoder.sample(cond, mask, rng, temperature)
+        unlabelled = batch | {name: jnp.zeros_like(batch[name]) for name in ("speaker", "style")}
+        null, _ = self._padded_condition(unlabelled)
+        return self.decoder.sample(cond, mask, rng, temperature, null, guidance)
+
+    def _padded_condition(self, batch):
+        """The condition, its last position repeated to a multiple of `multiple`, and the mask of that length."""
         cond, length = self.condition(batch, None)
         last = jnp.minimum(jnp.arange(cond.shape[1])[None], length[:, None] - 1)
         cond = jnp.take_along_axis(cond, last[..., None], 1)
-        mask = length_mask(-(-length // self.multiple) * self.multiple, cond.shape[1])
-        return self.decoder.sample(cond, mask, rng, temperature)
+        return cond, length_mask(-(-length // self.multiple) * self.multiple, cond.shape[1])
 
     def log_prob(self, batch, rng):
         """Nats of the original features [B], its standard error [B], and the number of dimensions [B] it covers."""
         target_key, decoder_key = jax.random.split(rng)
         cond, length = self.condition(batch, None)
         mask = length_mask(length // self.multiple * self.multiple, cond.shape[1])
-        value, error = self.decoder.log_prob(self.target(batch, target_key), cond, mask, decoder_key)
+        y, cost = self.noisy_target(batch, cond, mask, target_key)
+        value, error = self.decoder.log_prob(y, cond, mask, decoder_key)
         change, dimensions = self.change_of_variables(batch, mask)
-        return value + change, error, dimensions
+        return value - jnp.sum(cost * mask, 1) + change, error, dimensions
 
     def residual(self, batch, rng):
         """Target - sample at temperature 0, [B, L, C], and the mask [B, L]: what a regression's scale is fitted to."""
@@ -88,8 +103,22 @@ class Prosody(Task):
     def target(self, batch, rng):
         """Unvoiced phonemes have no f0: a fresh N(0, 1) draw stands in. Durations d become log(d + U(0, 1))."""
         f0_key, duration_key = jax.random.split(rng)
+        return self._target(batch, f0_key, jax.random.uniform(duration_key, batch["duration"].shape))
+
+    def noisy_target(self, batch, cond, mask, rng):
+        """With u from the decoder where it has a `dequantise`: log p(d) >= E[log p(d + u) - log q(u)], a bound."""
+        dequantise = getattr(self.decoder, "dequantise", None)
+        if dequantise is None:
+            return super().noisy_target(batch, cond, mask, rng)
+        f0_key, duration_key = jax.random.split(rng)
+        d = _whole_frames(batch)
+        u, log_q = dequantise(d, cond, mask, duration_key)
+        # change_of_variables counts E[log(d + U)]; here u is not uniform.
+        return self._target(batch, f0_key, u), log_q + jnp.log(d + u) - _mean_log_frames(d)
+
+    def _target(self, batch, f0_key, u):
         log_f0 = jnp.where(batch["voiced"], batch["log_f0"], jax.random.normal(f0_key, batch["log_f0"].shape))
-        frames = jnp.maximum(batch["duration"], 1) + jax.random.uniform(duration_key, batch["duration"].shape)
+        frames = _whole_frames(batch) + u
         log_duration = (jnp.log(frames) - self.stats.log_duration_mean) / self.stats.log_duration_std
         return jnp.stack([log_f0, log_duration], -1)
 
@@ -98,12 +127,19 @@ class Prosody(Task):
         out."""
         voiced = mask * batch["voiced"]
         entropy = 0.5 * jnp.log(2 * jnp.pi * jnp.e)
-        # E[log(d + U)] of the dequantisation: (d + 1) log(d + 1) - d log d - 1
-        d = jnp.maximum(batch["duration"], 1).astype(jnp.float32)
-        log_frames = (d + 1) * jnp.log(d + 1) - d * jnp.log(d) - 1
+        log_frames = _mean_log_frames(_whole_frames(batch))
         change = -jnp.sum(voiced, 1) * jnp.log(batch["log_f0_std"]) + entropy * jnp.sum(mask - voiced, 1)
         change -= jnp.sum(mask * (log_frames + jnp.log(self.stats.log_duration_std)), 1)
         return change, jnp.sum(mask + voiced, 1)
+
+
+def _whole_frames(batch):
+    return jnp.maximum(batch["duration"], 1).astype(jnp.float32)
+
+
+def _mean_log_frames(d):
+    """E[log(d + U)] of uniform dequantisation."""
+    return (d + 1) * jnp.log(d + 1) - d * jnp.log(d) - 1
 
 
 class Acoustic(Task):

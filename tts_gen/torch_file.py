@@ -1,12 +1,15 @@
 """PyTorch checkpoint files (.pt, .pth, .ckpt), read without PyTorch and without running any code that they hold.
 
 A checkpoint is a pickle of containers whose tensors refer to raw storages beside it: members of a zip archive since
-PyTorch 1.6, appended to the pickle before. Unpickling may call whatever a file names, so the unpickler here knows only
-the names in `_ALLOWED` and the storage types; a file that asks for another is refused.
+PyTorch 1.6, appended to the pickle before. Unpickling may call whatever a file names, so the unpickler here looks up
+nothing: it knows the names in `_ALLOWED` (containers, tensors, numpy scalars) and the storage types. What training
+scripts leave besides (`INERT`: settings, optimisers) becomes an `Inert` that does nothing; a file that asks for
+anything else is refused.
 Source of the formats: torch/serialization.py of PyTorch 2.
 """
 
 import pickle
+import re
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -39,8 +42,9 @@ LEGACY_PROTOCOL = 1001
 def read(path: str | Path) -> dict:
     """The checkpoint's dictionary: containers and values as saved, tensors as numpy arrays (bfloat16 by `ml_dtypes`).
 
-    The arrays are read-only views of their storage, as the tensors were views: copy before changing one.
-    Raises UserError for a file that is missing, damaged, no checkpoint, or asks for more than tensors and containers.
+    Settings and optimisers saved as objects are `Inert`. The arrays are read-only views of their storage, as the
+    tensors were views: copy before changing one. Raises UserError for a file that is missing, damaged, no checkpoint,
+    or asks for more than tensors, containers and what `INERT` lists.
     """
     path = Path(path)
     if not path.is_file():
@@ -135,6 +139,8 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> object:
         if module == "torch" and name in STORAGES:
             return name  # a string: nothing that the pickle could call or change
+        if INERT.fullmatch(f"{module}.{name}"):
+            return type(f"{module}.{name}", (Inert,), {"__slots__": ()})
         if (module, name) not in _ALLOWED:
             raise UserError(
                 f"asks for {module}.{name}, which is neither a tensor nor a plain container, and could run code; "
@@ -155,6 +161,40 @@ class _Unpickler(pickle.Unpickler):
         if (found.dtype, found.size) != (dtype, n_elements):
             raise UserError(f"storage {key} is described in two ways")
         return found
+
+
+INERT = re.compile(
+    r"omegaconf(\.\w+)+|torch\.optim(\.\w+)+|functools\.partial|typing\.\w+|collections\.defaultdict"
+    r"|(__builtin__|builtins)\.(bool|dict|float|int|list|long|set|str|tuple)"
+)
+"""names that Lightning and Hydra leave in checkpoints beside the tensors: settings, and the optimiser's class"""
+
+
+class Inert:
+    """Stands for an object that is not loaded: takes whatever a pickle gives it and keeps and does nothing.
+
+    Its class's name is the name that the file asked for; nothing of that name is imported.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *_: object, **__: object) -> "Inert":
+        return super().__new__(cls)
+
+    def __init__(self, *_: object, **__: object):
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+    def __setitem__(self, key: object, value: object) -> None:
+        pass
+
+    def append(self, item: object) -> None:
+        pass
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}, not loaded>"
 
 
 class _Rebuild:
@@ -190,8 +230,58 @@ class _RebuildParameter(_Rebuild):
         return data
 
 
+class _NumpyType:
+    """A plain numpy type, whose byte order a pickle tells afterwards."""
+
+    __slots__ = ("_name", "_order")
+
+    def __init__(self, name: str):
+        self._name, self._order = name, "="
+
+    def __setstate__(self, state: tuple) -> None:
+        self._order = state[1]
+        if self._order not in ("<", ">", "|"):
+            raise UserError(f"holds a numpy value of byte order {self._order!r}")
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(self._order + self._name)
+
+
+class _RebuildNumpyType(_Rebuild):
+    __slots__ = ()
+
+    def __call__(self, name: str, *_: object) -> _NumpyType:
+        if not re.fullmatch("[biufc][0-9]{1,2}", name):
+            raise UserError(f"holds a numpy value of type {name!r}, which is not a plain number")
+        return _NumpyType(name)
+
+
+class _RebuildNumpyScalar(_Rebuild):
+    __slots__ = ()
+
+    def __call__(self, kind: _NumpyType, data: bytes) -> np.generic:
+        (value,) = np.frombuffer(data, kind.dtype)
+        return value
+
+
+class _Encode(_Rebuild):
+    """Bytes as Python 2 could read them: text of the same code points."""
+
+    __slots__ = ()
+
+    def __call__(self, text: str, encoding: str) -> bytes:
+        if encoding != "latin1":
+            raise UserError(f"holds bytes in the encoding {encoding!r}; only latin1 is known")
+        return text.encode("latin1")
+
+
 _ALLOWED = {
     ("collections", "OrderedDict"): OrderedDict,
     ("torch._utils", "_rebuild_tensor_v2"): _RebuildTensor(),
     ("torch._utils", "_rebuild_parameter"): _RebuildParameter(),
+    ("numpy", "dtype"): _RebuildNumpyType(),
+    ("numpy.core.multiarray", "scalar"): _RebuildNumpyScalar(),
+    ("numpy._core.multiarray", "scalar"): _RebuildNumpyScalar(),
+    ("_codecs", "encode"): _Encode(),
 }

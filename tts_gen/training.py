@@ -98,8 +98,10 @@ class Compiled:
         self.name, self.jitted, self.programs, self.lock = name, jax.jit(function, **jit_options), {}, threading.Lock()
 
     def prepare(self, *args) -> Callable:
-        """The program for these arguments' shapes; the last argument, the batch, is the one whose shape varies. A second
-        thread that asks for a program in the making waits for it."""
+        """The program for these arguments' shapes; the last argument, the batch, is the one whose shape varies.
+
+        A second thread that asks for a program in the making waits for it.
+        """
         shape = str(jax.tree.map(jnp.shape, args[-1]))
         if shape not in self.programs:
             with self.lock:

@@ -6,6 +6,7 @@ recorded speech: its prosody is a formula of the text, and of the pace and pitch
 
 import ctypes
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -33,6 +34,7 @@ output of a program is not covered by its licence: these files may be used freel
 _SYNCHRONOUS, _PHONEME_EVENTS, _PHONEME_IPA, _NO_EXIT, _UTF8 = 2, 1, 2, 0x8000, 1
 _RATE, _PITCH, _RANGE = 1, 3, 4
 _END, _WORD, _PHONEME = 0, 1, 7
+_IPA = 2  # of espeak_TextToPhonemes
 
 
 class _Id(ctypes.Union):
@@ -128,6 +130,21 @@ def synthesize(
         raise UserError(f"espeak-ng finds nothing to say in {text!r}; give at least one word")
     bounds = np.array([*starts, len(wave)])
     return wave, sample_rate, phonemes, (np.diff(bounds) / sample_rate).tolist()
+
+
+def ipa(text: str, voice: str = "en-us") -> str:
+    """The IPA of a text as espeak-ng writes it: phones of a word without a gap, stress marks before vowels, a space
+    between words, no punctuation. Empty where there is nothing to say. Not thread-safe."""
+    library, _, data = _library()
+    _set_voice(library, data, voice)
+    translate = library.espeak_TextToPhonemes
+    translate.restype = ctypes.c_char_p
+    translate.argtypes = [ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int]
+    rest, clauses = ctypes.c_char_p(text.encode()), []
+    while rest.value:  # each call takes one clause and moves on
+        clauses.append(translate(ctypes.byref(rest), _UTF8, _IPA).decode())
+    # A word of another language is marked so: "(fr)...(en)".
+    return " ".join(re.sub(r"\([a-z-]+\)", "", " ".join(clauses)).split())
 
 
 def _phonemes(events: Sequence[_Event], text: str, offset: int) -> tuple[list[str], list[int]]:

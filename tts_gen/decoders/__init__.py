@@ -16,6 +16,7 @@ dataclass that builds its module, one line here, and a config.
 
 from tts_gen.decoders.diffusion import Diffusion
 from tts_gen.decoders.flow import Flow
+from tts_gen.decoders.flow_matching import FlowMatching
 from tts_gen.decoders.regression import Regression
 
-DECODERS = {"regression": Regression, "flow": Flow, "diffusion": Diffusion}
+DECODERS = {"regression": Regression, "flow": Flow, "diffusion": Diffusion, "flow_matching": FlowMatching}

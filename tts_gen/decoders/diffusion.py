@@ -1,10 +1,14 @@
-"""Diffusion: a variance-preserving SDE with a U-Net denoiser (Score SDE, arXiv 2011.13456; Grad-TTS, arXiv 2105.06337).
+"""Diffusion: a variance-preserving SDE towards noise around a prior mean, reversed by a learnt network (Score SDE,
+arXiv 2011.13456; Grad-TTS, arXiv 2105.06337).
 
-The network predicts v = alpha_t eps - sigma_t x_0 (Salimans and Ho, arXiv 2202.00512), so x0_hat = alpha_t x - sigma_t
-v: well scaled
-at every noise level, where predicting eps amplifies errors by 1 / alpha_t at the noisy end.
+    x_t = alpha_t y + (1 - alpha_t) mu + sigma_t eps,   mu = 0 (the usual process), predicted from cond, or given
+
+The network's output is one of
+    v = alpha_t eps - sigma_t (y - mu)  (Salimans and Ho, arXiv 2202.00512): well scaled at every noise level
+    the score -eps / sigma_t, in the loss times sigma_t (Grad-TTS, equation 14)
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,32 +16,30 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tts_gen import config
-from tts_gen.decoders import solvers
-from tts_gen.decoders.unet import UNet
+from tts_gen.decoders import likelihood, networks, ode, solvers
+from tts_gen.decoders.guidance import condition, guided
 
 
 @dataclass(frozen=True)
-class Diffusion(config.Decoder):
-    """The U-Net's shape, and the solver, which touches no parameter: a trained model runs with any."""
+class Diffusion(networks.Network):
+    """The network's shape, the process, and the solver, which touches no parameter: a trained model runs with any."""
 
-    widths: tuple[int, ...] = (128, 192, 256)
-    """per level; each level but the first halves the positions"""
-    kernel: int = 3
-    heads: int = 2
-    dropout: float = 0.05
+    predict: Literal["v", "score"] = "v"
+    """what the network's output stands for; Grad-TTS: score"""
+    prior_mean: Literal["zero", "predicted", "given"] = "zero"
+    """predicted: one linear layer of cond, trained along as Grad-TTS's encoder is; given: cond [B, L, D] starts with
+    the mean [B, L, C] that a joint model predicts from text"""
+    schedule: Literal["linear", "cosine"] = "linear"
     beta0: float = 0.05
+    """linear schedule: beta at t = 0"""
     beta1: float = 20.0
-    solver: Literal["euler", "midpoint", "sde", "dpm++2m"] = "dpm++2m"
+    """linear schedule: beta at t = 1"""
+    solver: Literal["euler", "midpoint", "heun", "sde", "dpm++2m", "grad_euler", "grad_sde"] = "dpm++2m"
     solver_steps: int = 20
 
     @property
     def label(self) -> str:
         return "diffusion"
-
-    @property
-    def multiple(self) -> int:
-        return 2 ** (len(self.widths) - 1)
 
     def build(self, channels: int) -> "DiffusionModule":
         return DiffusionModule(self, channels)
@@ -49,38 +51,80 @@ class DiffusionModule(nn.Module):
 
     def setup(self):
         c = self.config
-        self.network = UNet(self.channels, c.widths, c.kernel, c.heads, c.dropout)
-        self.schedule = solvers.Schedule(c.beta0, c.beta1)
+        self.network = networks.build(c, self.channels)
+        self.prior = nn.Dense(self.channels) if c.prior_mean == "predicted" else None
+        linear = c.schedule == "linear"
+        self.schedule = solvers.LinearSchedule(c.beta0, c.beta1) if linear else solvers.CosineSchedule()
+
+    def prior_mean(self, cond, mask):
+        """mu [B, L, C], 0 at padding; the number 0 where the process has none."""
+        if self.config.prior_mean == "zero":
+            return 0.0
+        mu = cond[..., : self.channels] if self.config.prior_mean == "given" else self.prior(cond)
+        return mu * mask[..., None]
+
+    def noised(self, y, t, eps, cond, mask):
+        """x_t [B, L, C] of y at the times t [B] with the noise eps [B, L, C]; 0 at padding."""
+        alpha, sigma = (s[:, None, None] for s in self.schedule.alpha_sigma(t))
+        mu = self.prior_mean(cond, mask)
+        return (mu + alpha * (y - mu) + sigma * eps) * mask[..., None]
 
     def loss(self, y, cond, mask, rng, train):
         time_key, noise_key, dropout_key = jax.random.split(rng, 3)
-        batch = y.shape[0]
-        # Stratified times: one draw, spread evenly over the batch, is uniform for each utterance and steadier for their
-        # mean.
-        t = (jax.random.uniform(time_key) + jnp.arange(batch) / batch) % 1.0 * (1 - 2e-5) + 1e-5
-        alpha, sigma = (s[:, None, None] for s in self.schedule.alpha_sigma(t))
-        eps = jax.random.normal(noise_key, y.shape)
-        x = (alpha * y + sigma * eps) * mask[..., None]
-        v = self.network(x, cond, t, mask, dropout_key if train else None)
-        return jnp.mean((v - (alpha * eps - sigma * y)) ** 2, -1)
+        eps = jax.random.normal(noise_key, y.shape, jnp.promote_types(y.dtype, jnp.float32))
+        t = ode.stratified_times(time_key, y.shape[0]).astype(eps.dtype)
+        return self.loss_at(y, t, eps, cond, mask, dropout_key if train else None)
 
-    def _denoise(self, cond, mask):
-        """x0_hat(x, t) as a pure function, which the solvers' loops may trace."""
+    def loss_at(self, y, t, eps, cond, mask, rng):
+        """`loss` at the times t [B], with the noise eps [B, L, C]; `rng` None: no dropout."""
+        alpha, sigma = (s[:, None, None] for s in self.schedule.alpha_sigma(t))
+        rest = y - self.prior_mean(cond, mask)
+        out = self.network(self.noised(y, t, eps, cond, mask), cond, t, mask, rng)
+        error = out - (alpha * eps - sigma * rest) if self.config.predict == "v" else sigma * out + eps
+        loss = jnp.mean(error**2, -1)
+        if self.config.prior_mean == "predicted":
+            loss += jnp.mean(0.5 * (rest**2 + math.log(2 * math.pi)), -1)
+        return loss
+
+    def _denoiser(self, cond, mask, null=None, guidance=0.0):
+        """mu, and x0_hat(x, t) of the process with mean 0, that of x - mu, as a pure function, which the solvers' loops
+        may trace."""
         network, variables = self.network.unbind()
+        mu, m = self.prior_mean(cond, mask), mask[..., None]
+        given = condition((cond, mu), None if null is None else (null, self.prior_mean(null, mask)), guidance)
 
         def denoise(x, t):
             alpha, sigma = self.schedule.alpha_sigma(t)
-            v = network.apply(variables, x, cond, jnp.full(x.shape[0], t), mask, None)
-            return (alpha * x - sigma * v) * mask[..., None]
 
-        return denoise
+            def clean(given):
+                """y_hat: what conditions with means of their own have in common."""
+                cond, mean = given
+                out = network.apply(variables, x + mu, cond, jnp.full(x.shape[0], t), mask, None)
+                rest = x + (mu - mean)
+                v = self.config.predict == "v"
+                return mean + (alpha * rest - sigma * out if v else (rest + sigma**2 * out) / alpha)
 
-    def sample(self, cond, mask, rng, temperature):
+            return (guided(clean, given) - mu) * m
+
+        return mu, denoise
+
+    def sample(self, cond, mask, rng, temperature, null=None, guidance=0.0):
         start_key, path_key = jax.random.split(rng)
-        noise = jax.random.normal(start_key, (*mask.shape, self.channels)) * mask[..., None]
+        shape, dtype = (*mask.shape, self.channels), jnp.promote_types(cond.dtype, jnp.float32)
+
+        def draw(i):
+            return jax.random.normal(jax.random.fold_in(path_key, i), shape, dtype)
+
+        noise = jax.random.normal(start_key, shape, dtype)
+        return self.sample_from(noise, draw, cond, mask, temperature, null, guidance)
+
+    def sample_from(self, noise, draw, cond, mask, temperature, null=None, guidance=0.0):
+        """`sample` from the noise [B, L, C] at t = 1; the SDE solvers take that of step i from draw(i) [B, L, C]."""
         c = self.config
-        denoise = self._denoise(cond, mask)
-        return solvers.solve(c.solver, self.schedule, denoise, c.solver_steps, noise, path_key, temperature)
+        mu, denoise = self._denoiser(cond, mask, null, guidance)
+        noise = noise * mask[..., None]
+        return mu + solvers.solve(c.solver, self.schedule, denoise, c.solver_steps, noise, draw, temperature)
 
     def log_prob(self, y, cond, mask, rng):
-        return solvers.log_likelihood(self.schedule, self._denoise(cond, mask), y, mask, rng)
+        mu, denoise = self._denoiser(cond, mask)
+        return likelihood.diffusion_log_prob(self.schedule, denoise, y - mu, mask, rng)

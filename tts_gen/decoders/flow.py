@@ -4,10 +4,12 @@
     log p(y | c) = log N(z; mu(c), sigma(c)) + sum_k log |det J_k|,   z = g^-1(y; c)
     sample: y = g(mu + temperature * sigma * eps; c)
 
-Every layer has a pair `forward_and_log_det` (y towards z) and `inverse`; log-determinants are per position, float32.
+Every layer has a pair `forward_and_log_det` (y towards z) and `inverse`; log-determinants are per position, at least
+float32.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -16,26 +18,53 @@ from jax.scipy.stats import norm
 
 from tts_gen import config
 from tts_gen.config import UserError
+from tts_gen.decoders import splines
+from tts_gen.decoders.couplings import AffineCoupling, SplineCoupling
+from tts_gen.decoders.dds import DDS
+from tts_gen.decoders.dequantisation import Dequantiser
+from tts_gen.decoders.flow_layers import ActNorm, Flip, InvertibleConv, wide
+from tts_gen.decoders.guidance import Guided, guided
 from tts_gen.decoders.wavenet import WaveNet
 from tts_gen.layers import dropout_masks
 
 
 @dataclass(frozen=True)
 class Flow(config.Decoder):
-    """Steps of ActNorm, invertible 1x1 convolution and affine coupling on `squeeze` neighbouring positions at a
-    time."""
+    """Steps of ActNorm, mixing and coupling on `squeeze` neighbouring positions at a time.
+
+    Glow-TTS's decoder is coupling "affine", mixing "conv", conditioner "wavenet", prior "given". The stochastic
+    duration predictor of VITS, here of pitch and duration at once, is coupling "spline", mixing "flip", conditioner
+    "dds", squeeze 1, steps 4, layers 3, prior "standard", dequantisation "variational".
+    """
 
     steps: int = 6
     squeeze: int = 2
+    mixing: Literal["conv", "flip"] = "conv"
+    """before each coupling: an invertible 1x1 convolution, or the channels in reverse order"""
     groups_of: int = 4
     """channels that one 1x1 convolution mixes (Glow-TTS: 4)"""
+    coupling: Literal["affine", "spline"] = "affine"
+    bins: int = 10
+    """of a spline"""
+    bound: float = 5.0
+    """a spline is the identity beyond it; ActNorm has made the standard deviation about 1"""
+    conditioner: Literal["wavenet", "dds"] = "wavenet"
+    """network of the couplings; dds: dilated depth-separable convolutions (VITS)"""
     width: int = 128
-    """of the couplings' WaveNet"""
+    """of the couplings' network"""
     layers: int = 3
     kernel: int = 3
+    dilation: int = 1
+    """layer i of the WaveNet has dilation ** i; dds always has kernel ** i"""
+    sigmoid_scale: bool = False
+    """affine couplings never stretch towards z: log-scale log(1e-6 + sigmoid(s + 2)), as an option of Glow-TTS"""
     dropout: float = 0.05
-    conditional_prior: bool = True
-    """Gaussian prior predicted from cond, instead of the standard normal"""
+    prior: Literal["conditional", "standard", "given"] = "conditional"
+    """Gaussian that z has: predicted from cond, the standard normal, or (joint models) what cond [B, L, 2C + D'] holds:
+    mean [C], log standard deviation [C] and what conditions the couplings [D'], not projected, maybe nothing"""
+    dequantisation: Literal["uniform", "variational"] = "uniform"
+    """of durations in the prosody task: U(0, 1), or noise u ~ q(u | d, cond) that is learnt, by which loss and log_prob
+    become bounds (`dequantisation.py`) in place of the exact values for uniform noise"""
 
     @property
     def label(self) -> str:
@@ -46,10 +75,19 @@ class Flow(config.Decoder):
         return self.squeeze
 
     def build(self, channels: int) -> "FlowModule":
-        """Raises UserError when the squeezed channels do not divide into even groups."""
+        """Raises UserError for squeezed channels that do not divide into even groups, and settings that exclude each
+        other."""
         squeezed = channels * self.squeeze
+        if self.prior == "given" and self.conditioner == "dds":
+            raise UserError(
+                'decoder.prior "given" is for decoder.conditioner "wavenet": dds has no layer for its input'
+            )
+        if self.mixing == "flip" and squeezed % 2:
+            raise UserError(
+                f"{channels} channels times decoder.squeeze {self.squeeze} are odd; couplings need two halves"
+            )
         size = min(self.groups_of, squeezed)
-        if size % 2 or squeezed % size:
+        if self.mixing == "conv" and (size % 2 or squeezed % size):
             raise UserError(
                 f"{channels} channels times decoder.squeeze {self.squeeze} do not divide into decoder.groups_of "
                 f"{self.groups_of} channels, an even number; change one of them"
@@ -57,95 +95,27 @@ class Flow(config.Decoder):
         return FlowModule(self, channels)
 
 
-class ActNorm(nn.Module):
-    """z = exp(s) y + b per channel, [B, L, C]. s and b start so that the first batch has mean 0 and variance 1
-    (Glow)."""
-
-    @nn.compact
-    def parameters(self, y, mask):
-        m = mask[..., None]
-        total = jnp.maximum(jnp.sum(m), 1)
-
-        def log_scale(_):
-            mean = jnp.sum(y * m, (0, 1)) / total
-            return -0.5 * jnp.log(jnp.maximum(jnp.sum((y - mean) ** 2 * m, (0, 1)) / total, 1e-6))
-
-        s = self.param("log_scale", log_scale)
-        b = self.param("bias", lambda _: -jnp.exp(s) * jnp.sum(y * m, (0, 1)) / total)
-        return s, b
-
-    def forward_and_log_det(self, y, mask):
-        s, b = self.parameters(y, mask)
-        return (jnp.exp(s) * y + b) * mask[..., None], jnp.sum(s) * mask
-
-    def inverse(self, z, mask):
-        s, b = self.parameters(z, mask)
-        return (z - b) * jnp.exp(-s) * mask[..., None]
-
-
-class InvertibleConv(nn.Module):
-    """1x1 convolution by one matrix W [n, n] on groups of n channels, half of each from either half of the channels
-    (Glow-TTS)."""
-
-    size: int
-
-    def setup(self):
-        def orthogonal(key):
-            w = nn.initializers.orthogonal()(key, (self.size, self.size))
-            return w.at[:, 0].multiply(jnp.sign(jnp.linalg.det(w)))
-
-        self.weight = self.param("weight", orthogonal)
-
-    def _mix(self, x, w):
-        half = self.size // 2
-        grouped = x.reshape(*x.shape[:2], 2, x.shape[-1] // self.size, half)
-        grouped = jnp.einsum("blhgk,hkij->bligj", grouped, w.T.reshape(2, half, 2, half))
-        return grouped.reshape(x.shape)
-
-    def forward_and_log_det(self, y, mask):
-        log_det = jnp.linalg.slogdet(self.weight)[1] * (y.shape[-1] // self.size)
-        return self._mix(y, self.weight), log_det * mask
-
-    def inverse(self, z, mask):
-        return self._mix(z, jnp.linalg.inv(self.weight))
-
-
-class AffineCoupling(nn.Module):
-    """z_a = y_a;  z_b = m(y_a, c) + exp(s(y_a, c)) y_b."""
+class FlowStep(nn.Module):
+    """ActNorm, mixing (`conv`), coupling."""
 
     config: Flow
     channels: int
 
     def setup(self):
         c = self.config
-        self.conditioner = WaveNet(c.width, c.layers, c.kernel, self.channels)
-
-    def _shift_and_log_scale(self, a, cond, mask, dropped):
-        shift, log_scale = jnp.split(self.conditioner(a, cond, mask, dropped), 2, -1)
-        return shift, log_scale.astype(jnp.float32)
-
-    def forward_and_log_det(self, y, cond, mask, dropped):
-        a, b = jnp.split(y, 2, -1)
-        shift, log_scale = self._shift_and_log_scale(a, cond, mask, dropped)
-        z = jnp.concatenate([a, (shift + jnp.exp(log_scale) * b) * mask[..., None]], -1)
-        return z, jnp.sum(log_scale, -1) * mask
-
-    def inverse(self, z, cond, mask, dropped):
-        a, b = jnp.split(z, 2, -1)
-        shift, log_scale = self._shift_and_log_scale(a, cond, mask, dropped)
-        return jnp.concatenate([a, (b - shift) * jnp.exp(-log_scale) * mask[..., None]], -1)
-
-
-class FlowStep(nn.Module):
-    """ActNorm, invertible 1x1 convolution, coupling."""
-
-    config: Flow
-    channels: int
-
-    def setup(self):
         self.norm = ActNorm()
-        self.conv = InvertibleConv(min(self.config.groups_of, self.channels))
-        self.coupling = AffineCoupling(self.config, self.channels)
+        self.conv = InvertibleConv(min(c.groups_of, self.channels)) if c.mixing == "conv" else Flip()
+        per_channel = splines.parameters(c.bins) if c.coupling == "spline" else 2
+        out = self.channels // 2 * per_channel
+        # parent=None: the coupling adopts its conditioner.
+        if c.conditioner == "wavenet":
+            conditioner = WaveNet(c.width, c.layers, c.kernel, c.dilation, out, parent=None)
+        else:
+            conditioner = DDS(c.width, c.layers, c.kernel, out, parent=None)
+        if c.coupling == "spline":
+            self.coupling = SplineCoupling(conditioner, c.bound)
+        else:
+            self.coupling = AffineCoupling(conditioner, c.sigmoid_scale)
 
     def forward_and_log_det(self, y, cond, mask, dropped):
         z, log_det_norm = self.norm.forward_and_log_det(y, mask)
@@ -159,14 +129,22 @@ class FlowStep(nn.Module):
 
 
 class FlowModule(nn.Module):
+    """Besides the protocol's methods, the map itself: `forward_and_log_det`, `inverse` and `sample_from`. A group of
+    `squeeze` positions counts where all of it is valid, so a last odd position is left out.
+
+    `dequantise(d, cond, mask, rng) -> u, log q`, [B, L] each, or None for uniform noise.
+    """
+
     config: Flow
     channels: int
 
     def setup(self):
         c = self.config
-        channels = self.channels * c.squeeze
+        zeros = nn.initializers.zeros
         self.project = nn.Dense(c.width)
-        self.prior = nn.Dense(2 * channels, kernel_init=nn.initializers.zeros) if c.conditional_prior else None
+        self.prior = nn.Dense(2 * self.channels * c.squeeze, kernel_init=zeros) if c.prior == "conditional" else None
+        variational = c.dequantisation == "variational"
+        self.dequantise = Dequantiser(c.width, c.layers, c.kernel) if variational else None
 
     @property
     def _step(self):
@@ -174,13 +152,19 @@ class FlowModule(nn.Module):
         return FlowStep(self.config, self.channels * self.config.squeeze, parent=None)
 
     def _squeeze(self, x):
-        """[B, L, C] -> [B, L/s, s C]; lengths are multiples of s."""
+        """[B, L, C] -> [B, L/s, s C]; L is a multiple of s."""
         s = self.config.squeeze
         return x.reshape(x.shape[0], x.shape[1] // s, s * x.shape[2])
 
     def _condition(self, cond, mask):
-        cond, mask = self._squeeze(cond), mask[:, :: self.config.squeeze]
-        h = nn.gelu(self.project(cond))
+        """What conditions the couplings [B, L/s, D'], mask [B, L/s], the prior's mean and log-std (0, or [B, L/s,
+        s C])."""
+        s = self.config.squeeze
+        mask = mask[:, s - 1 :: s]
+        if self.config.prior == "given":
+            mean, log_std, given = jnp.split(cond, [self.channels, 2 * self.channels], -1)
+            return given[:, ::s], mask, self._squeeze(mean), self._squeeze(log_std)
+        h = nn.gelu(self.project(self._squeeze(cond)))
         if self.prior is None:
             return h, mask, 0.0, 0.0
         mean, log_std = jnp.split(self.prior(h), 2, -1)
@@ -194,7 +178,8 @@ class FlowModule(nn.Module):
         def init(rng):
             def one(z, key):
                 params = self._step.init(key, z, *example[1:], method=forward)["params"]
-                return self._step.apply({"params": params}, z, *example[1:], method=forward)[0], params
+                mapped, _ = self._step.apply({"params": params}, z, *example[1:], method=forward)
+                return mapped.astype(z.dtype), params
 
             return jax.lax.scan(one, example[0], jax.random.split(rng, self.config.steps))[1]
 
@@ -206,17 +191,49 @@ class FlowModule(nn.Module):
             for i in range(self.config.steps)
         ]
 
-    def _log_density(self, y, cond, mask, rng):
-        """Per squeezed position, [B, L/s]."""
+    def _forward(self, y, h, mask, rng):
+        """Squeezed y -> z and its log-determinant [B, L/s]."""
         c = self.config
-        h, mask, mean, log_std = self._condition(cond, mask)
-        z, total = self._squeeze(y) * mask[..., None], 0.0
-        dropped = dropout_masks(rng, c.dropout, c.steps * c.layers, h.shape)
+        z, total = y * mask[..., None], 0.0
+        dropped = dropout_masks(rng, c.dropout, c.steps * c.layers, (*mask.shape, c.width))
         for i, params in enumerate(self._steps(z, h, mask, dropped[: c.layers])):
             layers = dropped[i * c.layers : (i + 1) * c.layers]
             z, log_det = self._step.apply(params, z, h, mask, layers, method="forward_and_log_det")
             total += log_det
-        return total + jnp.sum(norm.logpdf(z, mean, jnp.exp(log_std)), -1) * mask
+        return z, total
+
+    def _inverse(self, z, h, mask):
+        z, dropped = z * mask[..., None], [1.0] * self.config.layers
+        for params in reversed(self._steps(z, h, mask, dropped)):
+            z = self._step.apply(params, z, h, mask, dropped, method="inverse")
+        return z
+
+    def _log_density(self, y, cond, mask, rng):
+        """Per squeezed position, [B, L/s]."""
+        h, mask, mean, log_std = self._condition(cond, mask)
+        z, log_det = self._forward(self._squeeze(y), h, mask, rng)
+        return log_det + jnp.sum(norm.logpdf(wide(z), mean, jnp.exp(log_std)), -1) * mask
+
+    def forward_and_log_det(self, y, cond, mask):
+        """y [B, L, C] -> z [B, L, C] and log |det dz/dy| [B, L / squeeze]."""
+        h, mask, _, _ = self._condition(cond, mask)
+        z, log_det = self._forward(self._squeeze(y), h, mask, None)
+        return z.reshape(y.shape), log_det
+
+    def inverse(self, z, cond, mask):
+        """z [B, L, C] -> y [B, L, C]."""
+        h, mask, _, _ = self._condition(cond, mask)
+        return self._inverse(self._squeeze(z), h, mask).reshape(z.shape)
+
+    def sample_from(self, eps, cond, mask, temperature, null=None, guidance=0.0):
+        """Standard normal eps [B, L, C] -> y [B, L, C]."""
+        h, small_mask, *prior = self._condition(cond, mask)
+        if null is not None:
+            h_null, _, *prior_null = self._condition(null, mask)
+            h, prior = Guided(h, h_null, guidance), guided(list, Guided(prior, prior_null, guidance))
+        mean, log_std = prior
+        z = mean + temperature * jnp.exp(log_std) * self._squeeze(eps)
+        return self._inverse(z, h, small_mask).reshape(eps.shape)
 
     def loss(self, y, cond, mask, rng, train):
         nll = -self._log_density(y, cond, mask, rng if train else None)
@@ -226,11 +243,6 @@ class FlowModule(nn.Module):
         value = jnp.sum(self._log_density(y, cond, mask, None), 1)
         return value, jnp.zeros_like(value)
 
-    def sample(self, cond, mask, rng, temperature):
-        h, small_mask, mean, log_std = self._condition(cond, mask)
-        shape = (*small_mask.shape, self.channels * self.config.squeeze)
-        z = (mean + temperature * jnp.exp(log_std) * jax.random.normal(rng, shape)) * small_mask[..., None]
-        dropped = [1.0] * self.config.layers
-        for params in reversed(self._steps(z, h, small_mask, dropped)):
-            z = self._step.apply(params, z, h, small_mask, dropped, method="inverse")
-        return z.reshape(*mask.shape, self.channels)
+    def sample(self, cond, mask, rng, temperature, null=None, guidance=0.0):
+        eps = jax.random.normal(rng, (*mask.shape, self.channels))
+        return self.sample_from(eps, cond, mask, temperature, null, guidance)

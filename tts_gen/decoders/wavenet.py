@@ -5,11 +5,16 @@ import jax.numpy as jnp
 
 
 class WaveNet(nn.Module):
-    """Gated convolutions with residual and skip paths: x [B, L, Cin], cond [B, L, D] -> [B, L, out]. Starts at zero."""
+    """Gated convolutions with residual and skip paths: x [B, L, Cin], cond [B, L, D] -> [B, L, out]. Starts at zero.
+
+    Layer i has dilation `dilation ** i`. Where D = 0 there is no condition and no Dense for it: the parameters' names
+    are then Dense_0 (input), Dense_1 ... (residual and skip), and not Dense_0, Dense_1 (condition), Dense_2 ...
+    """
 
     width: int
     layers: int
     kernel: int
+    dilation: int
     out: int
 
     @nn.compact
@@ -18,9 +23,12 @@ class WaveNet(nn.Module):
         m = mask[..., None]
         h = nn.Dense(self.width)(x) * m
         skips = 0.0
-        gates = jnp.split(nn.Dense(2 * self.width * self.layers)(cond), self.layers, -1)
+        gates = [0.0] * self.layers
+        if cond.shape[-1]:
+            gates = jnp.split(nn.Dense(2 * self.width * self.layers)(cond), self.layers, -1)
         for i in range(self.layers):
-            a, b = jnp.split(nn.Conv(2 * self.width, (self.kernel,))(h) + gates[i], 2, -1)
+            convolved = nn.Conv(2 * self.width, (self.kernel,), kernel_dilation=self.dilation**i)(h)
+            a, b = jnp.split(convolved + gates[i], 2, -1)
             z = jnp.tanh(a) * nn.sigmoid(b) * dropped[i]
             last = i == self.layers - 1
             z = nn.Dense(self.width if last else 2 * self.width)(z)

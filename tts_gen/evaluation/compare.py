@@ -17,6 +17,7 @@ from tts_gen.evaluation import controls, rows
 from tts_gen.evaluation.generate import (
     Split,
     flat_frames,
+    joint_samples,
     mel_samples,
     oracle_prosody,
     prosody_samples,
@@ -28,11 +29,9 @@ from tts_gen.evaluation.mel import mel_floor_rows, mel_rows
 from tts_gen.evaluation.prosody import Prosody, floor_rows, prosody_rows
 from tts_gen.features.files import write_json
 from tts_gen.features.store import FeatureStore
-from tts_gen.runs import Run
+from tts_gen.runs import AnyRun, JointRun, Run
 
 log = logging.getLogger(__name__)
-
-DETERMINISTIC = ("l1", "l2")
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Comparison:
 
     out: Path
     store: FeatureStore
-    runs: list[Run]
+    runs: list[AnyRun]
     temperatures: tuple[float, ...]
     mel_temperatures: tuple[float, ...]
     samples: int
@@ -49,18 +48,19 @@ class Comparison:
     seed: int
     ode_likelihood: bool = False
 
-    def of_task(self, task: str) -> list[Run]:
+    def of_task(self, task: str) -> list[AnyRun]:
         return [run for run in self.runs if run.config.task == task]
 
-    def grid(self, run: Run) -> list[float | None]:
+    def grid(self, run: AnyRun) -> list[float | None]:
         """Temperatures a run is sampled at; [None] where there is no noise to scale."""
-        if run.label in DETERMINISTIC:
+        if not run.config.decoder.generative:
             return [None]
         return list(self.temperatures if run.config.task == "prosody" else self.mel_temperatures)
 
-    def identity(self, run: Run | None, task: str, split: str, temperature: float | None, samples: int) -> dict:
+    def identity(self, run: AnyRun | None, task: str, split: str, temperature: float | None, samples: int) -> dict:
         solver = getattr(run.config.decoder, "solver", None) if run else None
-        return {
+        guidance = {"guidance": run.guidance} if run and run.guidance is not None else {}
+        return guidance | {
             "task": task,
             "family": run.label if run else None,
             "temperature": temperature,
@@ -77,25 +77,35 @@ class Comparison:
 def open_comparison(
     paths: Sequence[Path], out: Path, temperatures: Sequence[float], samples: int, split: str, seed: int,
     features: Path | None = None, solver: dict | None = None, ode_likelihood: bool = False,
-    mel_temperatures: Sequence[float] | None = None,
+    mel_temperatures: Sequence[float] | None = None, guidance: float = 0.0,
 ) -> Comparison:  # fmt: skip
     """`solver`: decoder fields for the runs that have one. `mel_temperatures`: where mels are not sampled at all of
-    `temperatures`; each costs as much as a whole sweep of prosody.
+    `temperatures`; each costs as much as a whole sweep of prosody. `guidance`: scale of classifier-free guidance, of
+    samples; likelihoods are the model's own.
 
-    Raises UserError for a directory that is no run, runs that do not fit the features, and two runs of one name.
+    Raises UserError for a directory that is no run, runs that do not fit the features, two runs of one name, a solver
+    that a family does not have, runs that cannot be guided, and temperatures below 0.
     """
-    loaded = [runs.load(path) for path in paths]
+    for temperature in (*temperatures, *(mel_temperatures or ())):
+        runs.check_temperature(temperature)
+    loaded = [runs.load(path, guidance=guidance) for path in paths]
     loaded = [
-        runs.load(run.path, solver) if solver and hasattr(run.config.decoder, "solver") else run for run in loaded
+        runs.load(run.path, solver, guidance) if solver and hasattr(run.config.decoder, "solver") else run
+        for run in loaded
     ]
     names = [run.path.name for run in loaded]
     if len(set(names)) < len(names):
         raise UserError(
             f"runs are told apart by their folder's name, and two of these are the same: {', '.join(names)}"
         )
-    store = FeatureStore(features or loaded[0].config.data.features)
-    for run in loaded:
+    native = [run for run in loaded if isinstance(run, Run)]
+    if not features and not native:
+        raise UserError("no run among these was trained on features: name those to evaluate on with --features DIR")
+    store = FeatureStore(features or native[0].config.data.features)
+    for run in native:
         runs.check_features(run.path, run.audio, run.inventory, run.stats, store)
+    for run in loaded:
+        store.audio.check_equal(run.audio, str(store.root), str(run.path))
     mels = tuple(mel_temperatures or temperatures)
     return Comparison(out, store, loaded, tuple(temperatures), mels, samples, split, seed, ode_likelihood)
 
@@ -106,13 +116,13 @@ def compare(c: Comparison) -> tuple[list[dict], dict[str, float]]:
     start = time.monotonic()
     splits = {name: Split.read(c.store, name) for name in dict.fromkeys(("val", c.split))}
     found: list[dict] = []
-    for task, of_task in (("prosody", _prosody), ("acoustic", _acoustic)):
+    for task, of_task in (("prosody", _prosody), ("acoustic", _mels), ("joint", _mels)):
         if chosen_runs := c.of_task(task):
             found += of_task(c, chosen_runs, splits)
-            found += [_bits(c, run, splits) for run in chosen_runs]
+            found += [_bits(c, run, splits) for run in chosen_runs if isinstance(run, Run)]
     val = [row for row in found if row["split"] == "val"]
     chosen = {}
-    for task in ("prosody", "acoustic"):
+    for task in ("prosody", "acoustic", "joint"):
         best = choose_temperatures(val, task)
         chosen |= {Path(run).name: best[family, run] for family, run in best}
     rows.write(found, c.out / "summary.json")
@@ -151,7 +161,7 @@ def _prosody(c: Comparison, prosody_runs: list[Run], splits: dict[str, Split]) -
 
 
 def generated_prosody(c: Comparison, run: Run, split: Split, oracle: Prosody, temperature: float | None) -> Prosody:
-    """Samples [K, n] in whole frames and normalised log-f0; [n] for a regression."""
+    """Samples [K, n] in whole frames and normalised log-f0; [n] where there is no temperature."""
     count = 1 if temperature is None else c.samples
     path = samples_path(c.out, run, split.name, temperature)
     y = prosody_samples(run, split, temperature, count, c.seed, path)
@@ -184,26 +194,35 @@ def _ends(oracle: Prosody) -> np.ndarray:
     return np.cumsum(np.unique(oracle.utterance, return_counts=True)[1])
 
 
-def _acoustic(c: Comparison, acoustic_runs: list[Run], splits: dict[str, Split]) -> list[dict]:
-    found = []
+def _mels(c: Comparison, mel_runs: list[Run] | list[JointRun], splits: dict[str, Split]) -> list[dict]:
+    """Of the acoustic runs, or of the joint ones."""
+    found, task = [], mel_runs[0].config.task
     for split in splits.values():
         oracle, groups = [u.mel for u in split.utterances], _groups(c, split)
-        for run in acoustic_runs:
+        for run in mel_runs:
             for temperature in c.grid(run):
                 began = time.monotonic()
-                path = samples_path(c.out, run, split.name, temperature)
-                generated = mel_samples(run, split, temperature, c.seed, path)
-                identity = c.identity(run, "acoustic", split.name, temperature, 1)
-                found += mel_rows(generated, oracle, groups, identity, seed=c.seed)
+                generated = generated_mels(c, run, split, temperature)
+                identity = c.identity(run, task, split.name, temperature, 1)
+                found += mel_rows(generated, oracle, groups, identity, seed=c.seed, aligned=task == "acoustic")
                 _tell(run, split, temperature, began)
     split = splits[c.split]
-    identity = c.identity(None, "acoustic", split.name, None, 1)
+    identity = c.identity(None, task, split.name, None, 1)
     return found + mel_floor_rows([u.mel for u in split.utterances], _groups(c, split), identity, c.seed)
+
+
+def generated_mels(c: Comparison, run: AnyRun, split: Split, temperature: float | None) -> list[np.ndarray]:
+    """One log-mel [T, M] for each utterance: from the oracle's prosody, or of a joint run from the text."""
+    path = samples_path(c.out, run, split.name, temperature)
+    if isinstance(run, Run):
+        return mel_samples(run, split, temperature, c.seed, path)
+    return joint_samples(run, [c.store.index[p] for p in split.positions], temperature, c.seed, path)
 
 
 def _bits(c: Comparison, run: Run, splits: dict[str, Split]) -> dict:
     began = time.monotonic()
     identity = c.identity(run, run.config.task, c.split, None, 1)
+    identity.pop("guidance", None)  # of samples; the density is the model's own
     row = bits_per_dim_row(
         run, splits["val"], splits[c.split], _groups(c, splits[c.split]), identity, c.seed, c.ode_likelihood
     )
@@ -215,6 +234,6 @@ def _groups(c: Comparison, split: Split) -> np.ndarray:
     return np.array([c.store.index[p].group for p in split.positions])
 
 
-def _tell(run: Run, split: Split, temperature: float | None, began: float) -> None:
+def _tell(run: AnyRun, split: Split, temperature: float | None, began: float) -> None:
     tau = "" if temperature is None else f" τ {temperature:g}"
     log.info("%s on %s%s  %.1f s", run.path.name, split.name, tau, time.monotonic() - began)

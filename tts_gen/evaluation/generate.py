@@ -11,10 +11,11 @@ import jax
 import numpy as np
 
 from tts_gen.batches import whole_batches
+from tts_gen.config import UserError
 from tts_gen.evaluation.prosody import Prosody
 from tts_gen.features.durations import whole_frames
-from tts_gen.features.store import Features, FeatureStore
-from tts_gen.runs import Run
+from tts_gen.features.store import Entry, Features, FeatureStore
+from tts_gen.runs import AnyRun, JointRun, Run
 from tts_gen.text import PAUSE
 from tts_gen.text.classes import phone_class
 
@@ -35,7 +36,7 @@ class Split:
         return cls(name, positions, store.read(positions))
 
 
-def samples_path(out: Path, run: Run, split: str, temperature: float | None) -> Path:
+def samples_path(out: Path, run: AnyRun, split: str, temperature: float | None) -> Path:
     tau = "" if temperature is None else f"_tau{temperature:g}"
     return out / "samples" / f"{run.path.name}_{split}{tau}.npz"
 
@@ -63,15 +64,51 @@ def mel_samples(run: Run, split: Split, temperature: float | None, seed: int, pa
     return np.split(mel, np.cumsum([len(u.mel) for u in split.utterances])[:-1])
 
 
-def _identity(run: Run, split: Split, samples: int, seed: int) -> str:
-    """All that samples depend on: weights and statistics of the run, utterances, solver, draws."""
+def joint_samples(
+    run: JointRun, entries: Sequence[Entry], temperature: float | None, seed: int, path: Path
+) -> list[np.ndarray]:
+    """One log-mel [T, M] for each utterance, from its text alone, with durations of the model's own.
+
+    An utterance's speaker is the run's of that name, else its first. Raises UserError naming an utterance whose text
+    the run cannot say.
+    """
+    sentences = [_symbols(run, entry) for entry in entries]
+    known = run.front_end.speakers
+    if others := sorted({e.speaker for e in entries} - set(known)) if known else []:
+        log.info("%s knows no speaker %s: its speaker %s stands in", run.path, ", ".join(others), known[0])
+    speakers = [known.index(e.speaker) if e.speaker in known else 0 for e in entries]
+
+    def generate():
+        mels = run.sample(sentences, speakers, jax.random.key(seed), temperature or 0.0)
+        return {"mel": np.concatenate(mels).astype(np.float16), "frames": np.array([len(mel) for mel in mels])}
+
+    texts = zlib.crc32(repr([(e.text, s) for e, s in zip(entries, speakers, strict=True)]).encode())
+    identity = f"weights {_weights(run)} texts {texts} {run.config} {run.front_end} seed {seed}"
+    arrays = _cached(path, identity, generate)
+    return np.split(arrays["mel"].astype(np.float32), np.cumsum(arrays["frames"])[:-1])
+
+
+def _symbols(run: JointRun, entry: Entry) -> np.ndarray:
+    try:
+        return run.front_end.encode(entry.text)
+    except UserError as error:
+        raise UserError(f"utterance {entry.id} cannot be said by {run.path}: {error}") from error
+
+
+def _weights(run: AnyRun) -> int:
     leaves = jax.tree.leaves(run.variables)
-    weights = functools.reduce(lambda crc, x: zlib.crc32(np.asarray(x).tobytes(), crc), leaves, 0)
+    return functools.reduce(lambda crc, x: zlib.crc32(np.asarray(x).tobytes(), crc), leaves, 0)
+
+
+def _identity(run: Run, split: Split, samples: int, seed: int) -> str:
+    """All that samples depend on: weights and statistics of the run, utterances, solver, guidance, draws."""
     content = functools.reduce(
         lambda crc, u: zlib.crc32(u.phoneme.tobytes() + u.mel.tobytes(), crc), split.utterances, 0
     )
     stats = zlib.crc32(repr(run.stats.to_dict()).encode())
-    return f"weights {weights} utterances {content} stats {stats} {run.config.decoder} K {samples} seed {seed}"
+    guidance = "" if run.guidance is None else f" guidance {run.guidance:g}"
+    settings = f"{run.config.decoder}{guidance} K {samples} seed {seed}"
+    return f"weights {_weights(run)} utterances {content} stats {stats} {settings}"
 
 
 def _cached(path: Path, identity: str, generate) -> dict[str, np.ndarray]:

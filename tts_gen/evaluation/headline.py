@@ -12,6 +12,7 @@ LABELS = {
     "l1": "L1 regression",
     "l2": "L2 regression",
     "gaussian": "Gaussian regression",
+    "mdn": "Mixture regression",
     "flow": "Flow",
     "diffusion": "Diffusion",
     "flow_matching": "Flow matching",
@@ -24,7 +25,7 @@ LABELS = {
 }
 """Families in the order in which tables and plots show them."""
 
-FEATURES = {"prosody": ("log_f0", "duration"), "acoustic": ("mel",)}
+FEATURES = {"prosody": ("log_f0", "duration"), "acoustic": ("mel",), "joint": ("mel",)}
 CAPTIONS = {
     "log_f0": "Log-f0 of voiced phonemes (in standard deviations of the speaker)",
     "duration": "Phoneme duration (frames)",
@@ -49,6 +50,7 @@ COLUMNS = {
         "L1": ("", "mel_l1"),
     },
 }
+COLUMNS["joint"] = {heading: column for heading, column in COLUMNS["acoustic"].items() if heading != "L1"}
 """Heading -> (prefix of the feature, metric)."""
 
 Key = tuple[str, str | None]
@@ -58,7 +60,7 @@ Key = tuple[str, str | None]
 def choose_temperatures(rows: Sequence[dict], task: str) -> dict[Key, float]:
     """The temperature of each family and run that is best on these rows, which must be of the validation split.
 
-    Prosody: the least mean JS divergence over log-f0, duration and their first differences. Acoustic: the least mean
+    Prosody: the least mean JS divergence over log-f0, duration and their first differences. Mels: the least mean
     |log(std ratio)| over the mel and its differences in time and frequency, since JS alone does not see grain. Of
     equals, the lowest. Raises ValueError for rows of another split."""
     if wrong := {row["split"] for row in rows} - {"val"}:
@@ -75,7 +77,7 @@ def choose_temperatures(rows: Sequence[dict], task: str) -> dict[Key, float]:
 
 
 def _cost(value: float | None, task: str) -> float:
-    if value is None or (task == "acoustic" and value <= 0):
+    if value is None or (task != "prosody" and value <= 0):
         return np.inf
     return value if task == "prosody" else abs(np.log(value))
 

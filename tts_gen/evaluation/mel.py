@@ -21,6 +21,8 @@ Mels = Sequence[np.ndarray]
 AXES = {"std_ratio": None, "d_time_std_ratio": -2, "d_frequency_std_ratio": -1}
 """The axis of a mel along which differences are taken; None is the mel itself."""
 
+UNALIGNED = "the model speaks with durations of its own: its frames do not stand for the recording's"
+
 
 def mel_l1(generated: Mels, oracle: Mels) -> float:
     """Mean over all frames, bins and samples of |generated - oracle|, nats."""
@@ -47,14 +49,16 @@ def bin_js(generated: Mels, oracle: Mels, edges: np.ndarray) -> np.ndarray:
 
 
 def mel_rows(
-    generated: Mels, oracle: Mels, groups: Sequence, identity: dict, n_boot: int = 200, seed: int = 0
-) -> list[dict]:
+    generated: Mels, oracle: Mels, groups: Sequence, identity: dict, n_boot: int = 200, seed: int = 0,
+    aligned: bool = True,
+) -> list[dict]:  # fmt: skip
     """Rows of feature "mel" for one family at one temperature; 95 % intervals over `groups`, one label an utterance.
 
-    Raises UserError when a mel's shape differs from the oracle's. A value that is not finite gives null rows that say
-    why."""
+    `aligned` False: the mels have durations of their own, so only distributions are compared, and the rows of what is
+    measured frame by frame are null. Raises UserError when a mel's shape differs from the oracle's where it must not. A
+    value that is not finite gives null rows that say why."""
     for i, (g, o) in enumerate(zip(generated, oracle, strict=True)):
-        if np.shape(g)[-2:] != np.shape(o):
+        if np.shape(g)[-2:] != np.shape(o) and (aligned or np.shape(g)[-1] != np.shape(o)[-1]):
             raise UserError(
                 f"utterance {i}: generated mel {np.shape(g)}, oracle {np.shape(o)}; sample with oracle durations"
             )
@@ -65,8 +69,10 @@ def mel_rows(
 
     group, n_groups = _index(groups)
     weights = draws(n_groups, n_boot, seed)
-    errors = [np.array([mel_l1([g], [o]) * o.size, o.size]) for g, o in zip(generated, oracle, strict=True)]
-    found = {"mel_l1": interval(lambda s: s[:, 0] / s[:, 1], [_by_group(errors, group, n_groups)], weights)}
+    found = {}
+    if aligned:
+        errors = [np.array([mel_l1([g], [o]) * o.size, o.size]) for g, o in zip(generated, oracle, strict=True)]
+        found["mel_l1"] = interval(lambda s: s[:, 0] / s[:, 1], [_by_group(errors, group, n_groups)], weights)
     for name, axis in AXES.items():
         sums = [_by_group([_moments(m, axis) for m in mels], group, n_groups) for mels in (generated, oracle)]
         found[name] = interval(_mean_ratio, sums, weights)
@@ -74,7 +80,8 @@ def mel_rows(
     sums = [_by_group([_histograms(m, edges) for m in mels], group, n_groups) for mels in (generated, oracle)]
     found["js"] = interval(_mean_js, sums, weights, divergence=True)
     found["js_half"] = over_halves(_mean_js, *sums, halves(n_groups, SPLITS, seed))
-    return _rows(identity, found, n, n_groups)
+    rows = _rows(identity, found, n, n_groups)
+    return rows if aligned else [make_row(identity, "mel", "mel_l1", None, n=n, why=UNALIGNED), *rows]
 
 
 def mel_floor_rows(oracle: Mels, groups: Sequence, identity: dict, seed: int = 0) -> list[dict]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from tts_gen.evaluation import plots, rows
-from tts_gen.evaluation.compare import Comparison, generated_prosody
-from tts_gen.evaluation.generate import Split, mel_samples, oracle_prosody, samples_path
+from tts_gen.evaluation.compare import Comparison, generated_mels, generated_prosody
+from tts_gen.evaluation.generate import Split, oracle_prosody
 from tts_gen.evaluation.headline import LABELS, headline
 from tts_gen.evaluation.metrics import edges_for
 from tts_gen.evaluation.prosody import Prosody
@@ -30,8 +30,9 @@ def write_page(
     sections = []
     if c.of_task("prosody"):
         sections += _prosody_sections(c, found, chosen, split)
-    if c.of_task("acoustic"):
-        sections += _acoustic_sections(c, found, chosen, split, vocoder)
+    for task in ("acoustic", "joint"):
+        if c.of_task(task):
+            sections += _mel_sections(c, found, chosen, split, vocoder, task)
     if speech:
         text = "Text to speech, prosody and mel both generated, at the temperatures chosen on the validation split."
         sections.append(Section("Synthesised sentences", text, audio=list(speech)))
@@ -141,12 +142,9 @@ def _melodies(c, split, oracle, of_family, chosen) -> list[tuple[str, bytes]]:
     return images
 
 
-def _acoustic_sections(c, found, chosen, split, vocoder) -> list[Section]:
-    of_family = _titles(c.of_task("acoustic"))
-    mels = {}
-    for family, run in of_family.items():
-        t = _temperature(run, chosen)
-        mels[family] = mel_samples(run, split, t, c.seed, samples_path(c.out, run, split.name, t))
+def _mel_sections(c, found, chosen, split, vocoder, task: str) -> list[Section]:
+    of_family = _titles(c.of_task(task))
+    mels = {family: generated_mels(c, run, split, _temperature(run, chosen)) for family, run in of_family.items()}
     images, audio = [], []
     for i in _examples(split):
         text = c.store.index[split.positions[i]].text
@@ -154,10 +152,14 @@ def _acoustic_sections(c, found, chosen, split, vocoder) -> list[Section]:
         images.append((text, plots.mels(panels, c.store.audio.frame_seconds)))
         for title, mel in panels.items() if vocoder else ():
             audio.append((f"{LABELS.get(title, title)}: {text}", (vocoder(mel), c.store.audio.sample_rate)))
-    table = headline_tables(c, found, chosen, "acoustic")
+    table = headline_tables(c, found, chosen, task)
+    title, source = {
+        "acoustic": ("Mel-spectrograms", "From the recordings' own prosody."),
+        "joint": ("Mel-spectrograms from text", "From the text alone, with the models' own durations."),
+    }[task]
     return [
-        Section("Mel-spectrograms", HOW_TO_READ_MELS, tables=table),
-        Section("Mels side by side", "From the recordings' own prosody.", images=images, audio=audio),
+        Section(title, HOW_TO_READ_MELS, tables=table),
+        Section(f"{title}, side by side", source, images=images, audio=audio),
     ]
 
 
@@ -177,4 +179,4 @@ def _training_section(c: Comparison) -> Section:
         for run in c.runs
     ]
     table = ("Parameters, and the step with the lowest validation loss", ["run", "encoder", "decoder", "step"], sizes)
-    return Section("Training", text, images=[("", plots.training_curves(curves))], tables=[table])
+    return Section("Training", text, images=[("", plots.training_curves(curves))] if curves else [], tables=[table])

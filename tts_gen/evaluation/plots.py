@@ -14,6 +14,7 @@ COLOURS = {
     "l1": "#0072B2",
     "l2": "#0072B2",
     "gaussian": "#56B4E9",
+    "mdn": "#E69F00",
     "flow": "#D55E00",
     "diffusion": "#009E73",
     "flow_matching": "#CC79A7",
@@ -209,6 +210,7 @@ def mels(panels: Mapping[str, np.ndarray], frame_seconds: float) -> bytes:
         axis.set_title(LABELS.get(title, title))
         axis.set_ylabel("mel bin")
     axes[-1, 0].set_xlabel("s")
+    axes[-1, 0].set_xlim(0, max(len(mel) for mel in panels.values()) * frame_seconds)
     return _png(figure)
 
 

@@ -12,8 +12,8 @@ import jinja2
 import numpy as np
 
 HOW_TO_READ = """
-<strong>How to read it.</strong> Regression predicts a mean, so theory has it under-dispersed: std ratio below 1,
-histogram too narrow, flat speech. Flow and diffusion draw samples, whose spread and histogram (std ratio, JS
+<strong>How to read it.</strong> L1 and L2 regression predict a mean, so theory has them under-dispersed: std ratio
+below 1, histogram too narrow, flat speech. The other families draw samples, whose spread and histogram (std ratio, JS
 divergence) should come near the oracle's at temperatures near 1. But these two do not see order: the control <em>L2 +
 noise</em>, the L2 prediction with independent noise of the residual's size, looks good on both and is no model of
 speech. A family that has learnt more than noise beats that control on best of K, on JS of the differences between

@@ -15,6 +15,8 @@ FIELDS = (
 ).split()
 IDENTITY = "task family temperature corpus split run seed solver steps samples".split()
 """What `identity` may hold; what it lacks is null."""
+GUIDANCE = "guidance"
+"""Scale of classifier-free guidance: `identity` and a row have it only where samples were guided."""
 
 
 def make_row(
@@ -30,7 +32,7 @@ def make_row(
 ) -> dict:
     """One row. A value that is no finite number becomes null with `why`; raises ValueError for names that do not
     exist."""
-    if unknown := sorted(set(identity) - set(IDENTITY)):
+    if unknown := sorted(set(identity) - {*IDENTITY, GUIDANCE}):
         raise ValueError(f"identity has no {', '.join(unknown)}; valid names are {', '.join(IDENTITY)}")
     if metric not in METRICS:
         raise ValueError(f"no metric {metric!r}; metrics.METRICS lists them")
@@ -96,7 +98,7 @@ def table(rows: Sequence[dict], digits: int | None = 4) -> tuple[list[str], list
             return repr(x) if digits is None else f"{x:.{digits}g}"
         return "" if x is None else str(x)
 
-    header = [*FIELDS, "why"]
+    header = [*FIELDS, *([GUIDANCE] if any(GUIDANCE in row for row in rows) else []), "why"]
     return header, [[cell(row.get(f)) for f in header] for row in rows]
 
 

@@ -8,6 +8,10 @@ import numpy as np
 from tts_gen.config import Audio
 
 
+LOUDEST = 12.0
+"""nats, far above any mel of a wave in -1..1; what a model gives beyond it would overflow, and is cut"""
+
+
 class GriffinLim:
     """The vocoder: mel[T, M] -> wave[T * hop], float32, clipped to -1..1; the same wave every time."""
 
@@ -28,7 +32,8 @@ class GriffinLim:
         if not len(mel):
             return np.zeros(0, np.float32)
         audio = self._audio
-        magnitude = np.maximum(self._unfilter @ np.exp(np.asarray(mel, np.float32)).T, 0.0)
+        loudness = np.minimum(np.asarray(mel, np.float32), LOUDEST)
+        magnitude = np.maximum(self._unfilter @ np.exp(loudness).T, 0.0)
         wave = librosa.griffinlim(
             magnitude,
             n_iter=self._iterations,

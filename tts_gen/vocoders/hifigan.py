@@ -15,24 +15,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tts_gen import torch_file
 from tts_gen.config import Audio, UserError
-from tts_gen.convert import torch_file
 
 PRECISION = jax.lax.Precision.HIGHEST  # accelerators otherwise round convolutions' inputs, which is audible
 
 
 class ResBlock(nn.Module):
-    """Residual pairs of convolutions, the first of each pair dilated (the paper's ResBlock1)."""
+    """Residual pairs of convolutions, the first of each pair dilated (the paper's ResBlock1), or the first alone
+    (ResBlock2)."""
 
     channels: int
     kernel: int
     dilations: tuple[int, ...]
+    paired: bool
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:  # x[B, L, D], mask[B, L, 1] -> [B, L, D]
         for i, dilation in enumerate(self.dilations):
-            y = _conv(self.channels, self.kernel, f"convs1_{i}", dilation)(nn.leaky_relu(x, 0.1) * mask)
-            x = x + _conv(self.channels, self.kernel, f"convs2_{i}")(nn.leaky_relu(y, 0.1) * mask)
+            first = f"convs1_{i}" if self.paired else f"convs_{i}"
+            y = _conv(self.channels, self.kernel, first, dilation)(nn.leaky_relu(x, 0.1) * mask)
+            if self.paired:
+                y = _conv(self.channels, self.kernel, f"convs2_{i}")(nn.leaky_relu(y, 0.1) * mask)
+            x = x + y
         return x
 
 
@@ -48,7 +53,9 @@ class Generator(nn.Module):
     """samples out per sample in, by resolution; their product is the hop"""
     rate_kernels: tuple[int, ...] = (16, 16, 4, 4)
     block_kernels: tuple[int, ...] = (3, 7, 11)
-    dilations: tuple[int, ...] = (1, 3, 5)
+    block_dilations: tuple[tuple[int, ...], ...] = ((1, 3, 5),) * 3
+    paired: bool = True
+    """False: V3's blocks"""
 
     @nn.compact
     def __call__(self, mel: jax.Array, mask: jax.Array) -> jax.Array:
@@ -66,8 +73,8 @@ class Generator(nn.Module):
             n = len(self.block_kernels)
             x = (
                 sum(
-                    ResBlock(channels, k, self.dilations, name=f"resblocks_{i * n + j}")(x, mask)
-                    for j, k in enumerate(self.block_kernels)
+                    ResBlock(channels, k, dilations, self.paired, name=f"resblocks_{i * n + j}")(x, mask)
+                    for j, (k, dilations) in enumerate(zip(self.block_kernels, self.block_dilations))
                 )
                 / n
             )
@@ -86,8 +93,10 @@ class Generator(nn.Module):
         for rate, kernel in zip(self.rates, self.rate_kernels):
             frames += (kernel + rate) / (2 * rate) / samples_per_frame
             samples_per_frame *= rate
-            widest = (max(self.block_kernels) - 1) // 2
-            frames += widest * (sum(self.dilations) + len(self.dilations)) / samples_per_frame
+            widest = max(
+                (k - 1) // 2 * (sum(d) + self.paired * len(d)) for k, d in zip(self.block_kernels, self.block_dilations)
+            )
+            frames += widest / samples_per_frame
         return math.ceil(frames + 3 / samples_per_frame)  # conv_post
 
 
@@ -169,11 +178,13 @@ def architecture(weights: Mapping[str, np.ndarray], where: str | Path) -> Genera
         n_rates = sum(name.startswith("ups.") and name.endswith(".weight") for name in weights)
         n_blocks = sum(name.startswith("resblocks.") and name.endswith(".convs2.0.weight") for name in weights)
         kernels = tuple(weights[f"ups.{i}.weight"].shape[2] for i in range(n_rates))
+        n_blocks //= n_rates
         return Generator(
             channels=weights["conv_pre.weight"].shape[0],
             rates=tuple(kernel // 2 for kernel in kernels),
             rate_kernels=kernels,
-            block_kernels=tuple(weights[f"resblocks.{j}.convs2.0.weight"].shape[2] for j in range(n_blocks // n_rates)),
+            block_kernels=tuple(weights[f"resblocks.{j}.convs2.0.weight"].shape[2] for j in range(n_blocks)),
+            block_dilations=((1, 3, 5),) * n_blocks,
         )
     except (KeyError, IndexError, ZeroDivisionError) as error:
         raise UserError(f"{where}: not a HiFi-GAN V1 or V2 generator ({type(error).__name__}: {error})") from error

@@ -1,0 +1,216 @@
+"""`tts-gen convert NAME CHECKPOINT RUN`: an official checkpoint of a text-to-mel model as a joint run."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from tts_gen import runs, torch_file
+from tts_gen.config import Audio, UserError
+from tts_gen.convert import dimensions, port
+from tts_gen.convert.symbols import ARPABET, IPA
+from tts_gen.convert.weights import Weights
+from tts_gen.front_end import FrontEnd
+from tts_gen.joint import Joint, Speakers
+
+log = logging.getLogger(__name__)
+
+TEXT_TO_MEL = tuple(dimensions.PUBLISHED)
+ELSE = {
+    "hifigan": "a vocoder: give its checkpoint to `tts-gen synthesize --vocoder FILE`, or check the port with",
+    "hifigan_mel": "the mel definition: check it with",
+    "vits_sdp": "a duration predictor, not a model of text to mel: check the port with",
+}
+STEPS = 10
+"""of Matcha-TTS's solver, as its command line has it"""
+
+AUDIO = {
+    "sample_rate": ("sample_rate", "sampling_rate"),
+    "n_fft": ("n_fft", "filter_length"),
+    "hop": ("hop_length",),
+    "fmin": ("f_min", "mel_fmin"),
+    "fmax": ("f_max", "mel_fmax"),
+}
+"""field of Audio -> what the references' configs call it"""
+AUDIO_NAMES = {name for names in AUDIO.values() for name in names} | {"win_length"}
+TEXT_NAMES = {"add_blank", "cmudict_path"}
+
+
+def convert(
+    name: str, checkpoint: Path, run: Path, config_file: Path | None = None, symbols_file: Path | None = None
+) -> None:
+    """Writes the directory `run`, whole or not at all.
+
+    Dimensions come from the tensors' shapes; what these cannot tell from `config_file` (JSON: constructor arguments,
+    a golden folder's config.json with them in "args", or Glow-TTS's own with "model" and "data"), then from what the
+    checkpoint itself says, then from the published defaults, which are named as assumed. `symbols_file`: one symbol a
+    line, in the order of the embedding's rows. Raises UserError for a checkpoint that cannot be read, is of another
+    model, or holds tensors that do not fit, for settings that do not exist, and for a `run` that is not empty.
+    """
+    if name not in TEXT_TO_MEL:
+        raise UserError(f"{name} is {ELSE[name]} `tts-gen convert check FOLDER`; runs are made of {_list(TEXT_TO_MEL)}")
+    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise UserError(f"{run} exists and is not an empty directory; name another, or delete it")
+    content = torch_file.read(checkpoint)
+    given = _read_config(config_file) if config_file else {}
+    try:
+        state = port(name).state(content)
+        args, assumed = _arguments(name, state, content, given, str(config_file))
+    except UserError as error:
+        raise UserError(f"{checkpoint}: {error}") from error
+    settings = port(name).settings(args)
+    weights = Weights(state, str(checkpoint))
+    params = port(name).params(weights, args)
+    weights.finish()
+
+    joint, params = _joint(name, settings, params)
+    params = jax.tree.map(lambda x: np.asarray(x, np.float32), params)
+    audio = _audio(params["encoder"]["mean"]["bias"].size, given, str(config_file))
+    front_end = _front_end(name, joint, given, symbols_file)
+    runs.save_joint(run, joint, audio, front_end, params)
+    assumed |= {k: getattr(audio, k) for k, names in AUDIO.items() if not set(names) & set(given)}
+    size = sum(x.size for x in jax.tree.leaves(params))
+    log.info("%s: %s, %s parameters, %d symbols, %d mel bins", run, name, f"{size:,}", len(front_end.symbols),
+             audio.n_mels)  # fmt: skip
+    log.info(
+        "assumed, as published (--config FILE says otherwise): %s", ", ".join(f"{k} {v}" for k, v in assumed.items())
+    )
+
+
+def _arguments(name: str, state: Mapping, content: dict, given: dict, where: str) -> tuple[dict, dict]:
+    """All constructor arguments, and those of them that nothing but the published defaults tells."""
+    if wrong := [key for key, value in state.items() if not isinstance(value, np.ndarray)]:
+        raise UserError(f"not a state dict: {_list(wrong[:5])} are no tensors")
+    try:
+        seen = dimensions.of(name, state, given)
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+        raise UserError(
+            f"not a checkpoint of {name}: {error} is missing, or has another number of axes (it holds "
+            f"{len(state)} tensors, first {_list(list(state)[:3])})"
+        ) from error
+    published, valid = dimensions.PUBLISHED[name], {*dimensions.PUBLISHED[name], *seen, "data_statistics"}
+    if unknown := set(given) - valid - AUDIO_NAMES - TEXT_NAMES:
+        raise UserError(
+            f"{where}: {name} has no {_list(sorted(unknown))}; valid names are {_list(sorted(valid | AUDIO_NAMES))}"
+        )
+    own = content.get("hyper_parameters")
+    own = {k: v for k, v in own.items() if k in valid} if isinstance(own, dict) and _plain(own) else {}
+    told = _merge(_merge(seen, own), {k: v for k, v in given.items() if k in valid})
+    flat_told, flat = _flat(told), _flat(published)
+    assumed = {k: v for k, v in flat.items() if k not in flat_told and not dimensions.UNUSED.search(k)}
+    return _merge(published, told), assumed
+
+
+def _read_config(path: Path) -> dict:
+    """Constructor arguments, and settings of mel and text, by the references' names."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected an object, found a {type(values).__name__}")
+    if "args" in values:
+        return dict(values["args"])
+    if not {"model", "data"} <= set(values):
+        return values
+    data = {k: v for k, v in values["data"].items() if k in AUDIO_NAMES | TEXT_NAMES}
+    bins = {"out_channels": values["data"]["n_mel_channels"]} if "n_mel_channels" in values["data"] else {}
+    return values["model"] | data | bins | {"add_blank": data.get("add_blank", False)}
+
+
+def _audio(channels: int, given: dict, where: str) -> Audio:
+    found = {k: given[n] for k, names in AUDIO.items() for n in names if n in given}
+    found = {k: float(v) if k in ("fmin", "fmax") and v is not None else v for k, v in found.items()}
+    audio = Audio(n_mels=channels, **{k: v for k, v in found.items() if v is not None})
+    if given.get("win_length", audio.n_fft) != audio.n_fft:
+        raise UserError(
+            f"{where}: win_length is {given['win_length']}, but n_fft {audio.n_fft}; only mels whose window is as long "
+            "as the FFT are known here"
+        )
+    return audio
+
+
+def _front_end(name: str, joint: Joint, given: dict, symbols_file: Path | None) -> FrontEnd:
+    """The reference's table, or that of a file; cut where the embedding has fewer rows."""
+    rows, table = joint.symbols, IPA if name == "matcha_tts" else ARPABET
+    if symbols_file:
+        table = _read_symbols(symbols_file)
+    if name == "matcha_tts":
+        blank, own = 0, rows
+    else:
+        # Where there is a blank, its row is the last.
+        blank = rows - 1 if given.get("add_blank", name == "grad_tts" or rows == len(table) + 1) else None
+        own = rows if blank is None else blank
+    if symbols_file and len(table) != own or own > len(table):
+        raise UserError(
+            f"{symbols_file or name}: {len(table)} symbols, but the checkpoint's embedding has rows for {own}"
+            + (" and a blank" if blank else "") + "; give its table with --symbols FILE"
+        )  # fmt: skip
+    if own < len(table):
+        log.warning("the embedding has rows for %d symbols, the published table %d: it is cut, and texts that need the "
+                    "others cannot be said; give the right one with --symbols FILE", own, len(table))  # fmt: skip
+    table = table[:own]
+    spelled = not any(s.startswith("@") for s in table) or ("sampling_rate" in given and "cmudict_path" not in given)
+    kind = "ipa" if name == "matcha_tts" else "letters" if spelled else "arpabet"
+    speakers = tuple(map(str, range(joint.speakers.count))) if joint.speakers.count > 1 else ()
+    return FrontEnd(kind, table, blank, speakers)
+
+
+def _read_symbols(path: Path) -> tuple[str, ...]:
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+    return tuple(lines[:-1] if lines[-1] == "" else lines)
+
+
+def _joint(name: str, settings: Any, params: dict) -> tuple[Joint, dict]:
+    """Settings and parameters of the joint model from those of a port.
+
+    What padding does to the published code's results (`reference_masking`) is left out: for one sentence without
+    padding they are the same, and here a sentence sounds alike in every batch.
+    """
+    if name == "grad_tts":
+        return replace(settings, decoder=replace(settings.decoder, reference_masking=False)), params
+    s, params = settings, dict(params)
+    speakers = Speakers(s.speakers, s.speaker_width, name == "glow_tts") if s.speakers > 1 else Speakers()
+    if "speaker" in params:
+        params["speaker"] = {"embedding": params["speaker"]}
+    joint = Joint(s.decoder, s.encoder, s.symbols, speakers)
+    if name == "matcha_tts":
+        decoder = replace(s.decoder, reference_masking=False, solver_steps=STEPS)
+        mean, std = (float(params.pop(key)) for key in ("mel_mean", "mel_std"))
+        joint = replace(joint, decoder=decoder, scale_last=True, mel_mean=mean, mel_std=std)
+    return joint, params
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_plain, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _merge(low: dict, high: dict) -> dict:
+    """`high` over `low`, within nested dictionaries too."""
+    both = {
+        k: _merge(low[k], v) if isinstance(v, dict) and isinstance(low.get(k), dict) else v for k, v in high.items()
+    }
+    return low | both
+
+
+def _flat(values: dict, prefix: str = "") -> dict:
+    found = {}
+    for key, value in values.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
+
+
+def _list(names) -> str:
+    return ", ".join(names)

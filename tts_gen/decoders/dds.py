@@ -1,0 +1,56 @@
+"""Dilated depth-separable convolutions of VITS (arXiv 2106.06103; jaywalnut310/vits `modules.DDSConv`, MIT)."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+
+class DepthwiseConv(nn.Module):
+    """Each channel convolved by itself: [B, L, D] -> [B, L, D]. `kernel` is odd."""
+
+    kernel: int
+    dilation: int
+
+    @nn.compact
+    def __call__(self, x):
+        weight = self.param("kernel", nn.initializers.lecun_normal(), (self.kernel, x.shape[-1]))
+        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
+        reach = self.dilation * (self.kernel // 2)
+        padded = jnp.pad(x, ((0, 0), (reach, reach), (0, 0)))
+        # A few shifted products: grouped convolutions are far slower than these in XLA on CPU.
+        taps = [padded[:, i * self.dilation :][:, : x.shape[1]] * weight[i] for i in range(self.kernel)]
+        return sum(taps, bias)
+
+
+class DilatedSeparable(nn.Module):
+    """x + gelu(norm(W gelu(norm(depthwise(x))))) in each layer, with dilation `kernel ** i` in layer i:
+    [B, L, D] -> [B, L, D], 0 where masked."""
+
+    kernel: int
+    layers: int
+
+    @nn.compact
+    def __call__(self, x, mask, dropped):
+        """`dropped`: a factor [B, L, D] for each layer."""
+        m = mask[..., None]
+        for i in range(self.layers):
+            h = DepthwiseConv(self.kernel, self.kernel**i)(x * m)
+            h = nn.gelu(nn.LayerNorm(epsilon=1e-5)(h), approximate=False)
+            h = nn.LayerNorm(epsilon=1e-5)(nn.Dense(x.shape[-1])(h))
+            x = x + nn.gelu(h, approximate=False) * dropped[i]
+        return x * m
+
+
+class DDS(nn.Module):
+    """Conditioner of a coupling (`modules.ConvFlow`): x [B, L, Cin], cond [B, L, width] -> [B, L, out]. Starts at
+    zero."""
+
+    width: int
+    layers: int
+    kernel: int
+    out: int
+
+    @nn.compact
+    def __call__(self, x, cond, mask, dropped):
+        """`dropped`: a factor [B, L, width] for each layer."""
+        h = DilatedSeparable(self.kernel, self.layers)(nn.Dense(self.width)(x) + cond, mask, dropped)
+        return nn.Dense(self.out, kernel_init=nn.initializers.zeros)(h)

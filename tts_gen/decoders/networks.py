@@ -1,0 +1,67 @@
+"""The networks that diffusion and flow matching share, chosen by the settings.
+
+All have the signature network(x[B,L,C], cond[B,L,D], t[B], mask[B,L], rng or None) -> [B,L,C]; rng None is evaluation.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import flax.linen as nn
+
+from tts_gen import config
+from tts_gen.config import UserError
+from tts_gen.decoders.matcha import MatchaUNet
+from tts_gen.decoders.unet import UNet
+from tts_gen.decoders.unet2d import UNet2D
+
+
+@dataclass(frozen=True)
+class Network(config.Decoder):
+    """The network's shape; what only one kind of network has is named so."""
+
+    network: Literal["unet", "unet2d", "matcha"] = "unet"
+    """over positions; over positions and channels as an image (Grad-TTS); over positions with transformers (Matcha)"""
+    widths: tuple[int, ...] = (128, 192, 256)
+    """per level; each level but the first halves the positions"""
+    kernel: int = 3
+    """unet: width of the convolutions, which are 3 wide in the others"""
+    heads: int = 2
+    head_width: int = 64
+    """unet2d, matcha: channels of each attention head; unet's heads divide the width among them"""
+    blocks: int = 1
+    """matcha: transformer blocks on each level"""
+    middle_blocks: int = 2
+    """matcha: residual blocks in the middle, each with its transformer blocks"""
+    activation: Literal["snakebeta", "gelu", "gelu-approximate", "geglu", "geglu-approximate"] = "snakebeta"
+    """matcha: of the transformers' feed-forward layers"""
+    dropout: float = 0.05
+    """unet, matcha"""
+    prior_mean: Literal["zero", "given"] = "zero"
+    """given: cond [B, L, D] starts with the prior's mean [B, L, C] that a joint model predicts from text"""
+    time_scale: float = 1000.0
+    """unet2d: factor of the time before its sinusoids (1 in the oldest checkpoints of Grad-TTS)"""
+    reference_masking: bool = False
+    """True lets padding reach valid positions as the published code of Grad-TTS and Matcha-TTS does, whose weights
+    were trained so: group norms count padded positions, attention sees them, and flow matching does not mask the
+    state of its ODE"""
+
+    @property
+    def multiple(self) -> int:
+        return 2 ** (len(self.widths) - 1)
+
+
+def build(settings: Network, channels: int) -> nn.Module:
+    """The network that `settings` name, for x of `channels` channels C. Raises UserError for widths it cannot have."""
+    s = settings
+    if s.network == "unet":
+        return UNet(channels, s.widths, s.kernel, s.heads, s.dropout)
+    if any(width % 8 for width in s.widths):
+        raise UserError(
+            f"decoder.widths {','.join(map(str, s.widths))}: {s.network} normalises in 8 groups of channels; "
+            "give multiples of 8"
+        )
+    if s.network == "unet2d":
+        given = s.prior_mean == "given"
+        return UNet2D(channels, s.widths, s.heads, s.head_width, given, s.reference_masking, s.time_scale)
+    shape = (s.widths, s.heads, s.head_width, s.blocks, s.middle_blocks, s.activation, s.dropout)
+    return MatchaUNet(channels, *shape, s.reference_masking)
