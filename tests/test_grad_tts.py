@@ -18,7 +18,7 @@ SPEAKERS = ARGS | {"n_spks": 5}
 OUTPUTS = {
     "enc_mu_x", "enc_logw", "enc_x_mask", "est_time_pos", "est_time_mlp", "est_out", "est_down0_resnet1", "est_down0",
     "est_down1", "est_down2", "est_mid", "est_up0", "est_up1", "fwd_xt", "fwd_z_masked", "loss_t", "rev_x",
-    "rev_stoc_x", "syn_enc", "syn_dec", "syn_attn",
+    "rev_stoc_x", "syn_enc", "syn_dec", "syn_attn", "spk_emb", "spk_feat",
 }  # fmt: skip
 
 
@@ -31,7 +31,7 @@ class Recorder(dict):
 
         class Reads(Weights):
             def take(reader, name, shape):
-                self[name] = (0.3 * rng.standard_normal(shape)).astype(np.float32)
+                self[name] = (0.1 * rng.standard_normal(shape)).astype(np.float32)
                 return super().take(name, shape)
 
         self.params = grad_tts.params(Reads(self, "random"), args)
@@ -51,8 +51,7 @@ def arrays(args: dict) -> dict:
 def recompute(state: Recorder, args: dict) -> dict:
     inputs = arrays(args)
     # How many frames a random model gives the text is not known beforehand: the noise is as long as is asked for.
-    encoder_only = {k: state.params[k] for k in state.params}
-    total = frames_of(encoder_only, args, inputs)
+    total = frames_of(state.params, args, inputs)
     inputs["syn_noise"] = np.random.default_rng(2).standard_normal((2, args["n_feats"], total)).astype(np.float32)
     return grad_tts.recompute(state.params, args, inputs)
 
@@ -76,8 +75,10 @@ def test_every_tensor_is_read_once_and_makes_the_models_own_tree(args):
 
     def everything(m):
         m.encode(jnp.ones((1, n), int), jnp.full(1, n), jnp.zeros(1, int), 1.0)
-        mean = jnp.zeros((1, n, args["n_feats"]))
-        return m.decode(mean, mean, jnp.full((1, n), 2), jnp.zeros(1, int), jax.random.key(0), 1.0, 8)
+        cond, mask = [jnp.zeros((1, 8, args["n_feats"]))], jnp.ones((1, 8))
+        if args["n_spks"] > 1:
+            cond.append(cond[0] + m.speaker_image(m.speaker_hidden(m.speaker(jnp.zeros(1, int)))))
+        m.decoder.loss(cond[0], jnp.concatenate(cond, -1), mask, jax.random.key(0), False)
 
     native = jax.eval_shape(lambda: module.init(jax.random.key(0), method=everything))["params"]
     shapes = lambda tree: {jax.tree_util.keystr(p): x.shape for p, x in jax.tree.leaves_with_path(tree)}  # noqa: E731
@@ -95,13 +96,12 @@ def test_missing_surplus_and_misshapen_tensors_are_named():
         weights.finish()
 
 
-@pytest.mark.parametrize("args", [ARGS, SPEAKERS], ids=["one", "many"])
-def test_recompute_gives_every_output(args):
-    found = recompute(Recorder(args), args)
-    assert set(found) == OUTPUTS | ({"spk_emb", "spk_feat"} if args["n_spks"] > 1 else set())
+def test_recompute_gives_every_output():
+    found = recompute(Recorder(SPEAKERS), SPEAKERS)
+    assert set(found) == OUTPUTS
     assert all(np.isfinite(x).all() for x in found.values())
     assert found["est_out"].shape == (2, 8, 12) and found["est_down1"].shape == (2, 16, 4, 6)
-    assert np.abs(found["est_out"][1, :, 7:]).max() == 0 and np.abs(found["est_out"]).max() > 0.1
+    assert np.abs(found["est_out"][1, :, 7:]).max() == 0 and np.abs(found["est_out"]).max() > 0.01
 
 
 def test_the_image_keeps_its_orientation():

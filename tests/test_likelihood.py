@@ -1,16 +1,21 @@
 """The ODE's likelihood where drift and density are known: Gaussian data of any covariance, and a mixture."""
 
 import functools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from models import make_store, small_config, write_untrained
 from scipy import integrate, stats
 
+from tts_gen import runs
 from tts_gen.decoders import likelihood
 from tts_gen.decoders.likelihood import diffusion_log_prob, ode_log_prob
 from tts_gen.decoders.solvers import CosineSchedule, LinearSchedule
+from tts_gen.evaluation.generate import Split
+from tts_gen.evaluation.likelihood import bits_per_dim_row
 
 KEY = jax.random.key(0)
 MEAN = (0.7, -0.3)
@@ -182,3 +187,27 @@ def test_a_solve_that_does_not_arrive_gives_no_number():
     for ode in (diverging, broken):
         value, error = jax.jit(functools.partial(log_prob, ode))(ones, ones[..., 0])
         assert np.isnan(value).all() and np.isnan(error).all()
+
+
+def test_rows_of_bits_per_dimension(tmp_path, caplog):
+    """Of an exact family, and of one by its ODE: asked for, not asked for, and failing."""
+    store = make_store(tmp_path / "store")
+    val, test = (Split.read(store, name) for name in ("val", "test"))
+    groups = np.arange(len(test.utterances)) // 2
+    row = lambda run, ode: bits_per_dim_row(run, val, test, groups, {}, 0, ode)  # noqa: E731
+    loaded = {}
+    for family, changes in (("regression", {"loss": "gaussian"}), ("diffusion", {"widths": (8, 8)})):
+        config = small_config(family=family, features=store.root)
+        config = replace(config, decoder=replace(config.decoder, **changes))
+        write_untrained(config, store, tmp_path / family)
+        loaded[family] = runs.load(tmp_path / family)
+    found = row(loaded["regression"], False)
+    assert found["low"] < found["value"] < found["high"] and "why" not in found
+    assert "--ode-likelihood" in row(loaded["diffusion"], False)["why"]
+    with caplog.at_level("INFO"):
+        found = row(loaded["diffusion"], True)
+    assert found["low"] < found["value"] < found["high"]
+    assert "standard error of the ODE's trace" in caplog.text
+    broken = jax.tree.map(lambda x: x * np.nan, loaded["diffusion"].variables)
+    found = row(replace(loaded["diffusion"], variables=broken), True)
+    assert found["value"] is None and "9 of 9 utterances is not finite (the ODE's solver" in found["why"]

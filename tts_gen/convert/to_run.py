@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from tts_gen import runs, torch_file
-from tts_gen.config import Audio, UserError
+from tts_gen.config import Audio, UserError, from_dict
 from tts_gen.convert import dimensions, port
 from tts_gen.convert.symbols import ARPABET, IPA
 from tts_gen.convert.weights import Weights
@@ -72,6 +72,7 @@ def convert(
     params = jax.tree.map(lambda x: np.asarray(x, np.float32), params)
     audio = _audio(params["encoder"]["mean"]["bias"].size, given, str(config_file))
     front_end = _front_end(name, joint, given, symbols_file)
+    _try(joint, audio.n_mels, params, str(config_file or checkpoint))
     runs.save_joint(run, joint, audio, front_end, params)
     assumed |= {k: getattr(audio, k) for k, names in AUDIO.items() if not set(names) & set(given)}
     size = sum(x.size for x in jax.tree.leaves(params))
@@ -98,6 +99,7 @@ def _arguments(name: str, state: Mapping, content: dict, given: dict, where: str
         raise UserError(
             f"{where}: {name} has no {_list(sorted(unknown))}; valid names are {_list(sorted(valid | AUDIO_NAMES))}"
         )
+    _check_kinds(given, _merge(published, seen), where)
     own = content.get("hyper_parameters")
     own = {k: v for k, v in own.items() if k in valid} if isinstance(own, dict) and _plain(own) else {}
     told = _merge(_merge(seen, own), {k: v for k, v in given.items() if k in valid})
@@ -124,9 +126,8 @@ def _read_config(path: Path) -> dict:
 
 
 def _audio(channels: int, given: dict, where: str) -> Audio:
-    found = {k: given[n] for k, names in AUDIO.items() for n in names if n in given}
-    found = {k: float(v) if k in ("fmin", "fmax") and v is not None else v for k, v in found.items()}
-    audio = Audio(n_mels=channels, **{k: v for k, v in found.items() if v is not None})
+    found = {k: given[n] for k, names in AUDIO.items() for n in names if given.get(n) is not None}
+    audio = from_dict(Audio, found | {"n_mels": channels}, where)
     if given.get("win_length", audio.n_fft) != audio.n_fft:
         raise UserError(
             f"{where}: win_length is {given['win_length']}, but n_fft {audio.n_fft}; only mels whose window is as long "
@@ -187,6 +188,34 @@ def _joint(name: str, settings: Any, params: dict) -> tuple[Joint, dict]:
         mean, std = (float(params.pop(key)) for key in ("mel_mean", "mel_std"))
         joint = replace(joint, decoder=decoder, scale_last=True, mel_mean=mean, mel_std=std)
     return joint, params
+
+
+def _try(joint: Joint, channels: int, params: dict, where: str) -> None:
+    """Raises UserError for settings that no tensor's shape contradicts, but that make no model with them."""
+    module, one = joint.build(channels), np.ones(1, np.int32)
+
+    def speak():
+        key = jax.random.key(0)
+        mean, log_std, frames = module.apply({"params": params}, one[None], one, one, 1.0, method="encode")
+        module.apply({"params": params}, mean, log_std, frames, one, key, 1.0, 64, method="decode")
+
+    try:
+        jax.eval_shape(speak)
+    except Exception as error:  # what does not fit fails anywhere in the mathematics
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(f"{where}: its settings and tensors do not make a model ({what})") from error
+
+
+def _check_kinds(given: dict, known: dict, where: str) -> None:
+    """Raises UserError for a value of another kind (number, text, list, object) than the one it replaces."""
+    for name, value in given.items():
+        expected = known.get(name)
+        if isinstance(expected, dict) and isinstance(value, dict):
+            _check_kinds(value, expected, f"{where}: {name}")
+        elif None not in (value, expected):
+            kind = (int, float) if isinstance(expected, (int, float)) else type(expected)
+            if not isinstance(value, kind):
+                raise UserError(f"{where}: {name} is {value!r}, where something like {expected!r} is expected")
 
 
 def _plain(value: Any) -> bool:

@@ -104,7 +104,9 @@ class FlowStep(nn.Module):
     def setup(self):
         c = self.config
         self.norm = ActNorm()
-        self.conv = InvertibleConv(min(c.groups_of, self.channels)) if c.mixing == "conv" else Flip()
+        # Splines shape one channel at a time: where the data's channels are modes apart, sums of them are harder.
+        size, rotated = min(c.groups_of, self.channels), c.coupling == "affine"
+        self.conv = InvertibleConv(size, rotated) if c.mixing == "conv" else Flip()
         per_channel = splines.parameters(c.bins) if c.coupling == "spline" else 2
         out = self.channels // 2 * per_channel
         # parent=None: the coupling adopts its conditioner.

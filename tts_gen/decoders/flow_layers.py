@@ -44,13 +44,17 @@ class InvertibleConv(nn.Module):
     (Glow-TTS)."""
 
     size: int
+    rotated: bool = True
+    """W starts as a random rotation (Glow), or else exchanges the halves"""
 
     def setup(self):
-        def orthogonal(key):
+        def start(key):
+            if not self.rotated:
+                return jnp.eye(self.size)[::-1]
             w = nn.initializers.orthogonal()(key, (self.size, self.size))
             return w.at[:, 0].multiply(jnp.sign(jnp.linalg.det(w)))
 
-        self.weight = self.param("weight", orthogonal)
+        self.weight = self.param("weight", start)
 
     def _mix(self, x, w):
         half = self.size // 2

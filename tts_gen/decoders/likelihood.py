@@ -13,11 +13,12 @@ from jax.scipy.stats import norm
 
 from tts_gen.decoders import solvers
 
-EXACT_UP_TO = 64
-"""dimensions L C of an utterance, padding included, up to which the trace is exact, one derivative a dimension"""
+EXACT_UP_TO = 32
+"""dimensions L C of an utterance, padding included, up to which the trace is exact: every one costs a derivative of the
+network"""
 PROBES = 4
 """random directions of Hutchinson's estimate beyond that"""
-TOLERANCE = 1e-5
+TOLERANCE = 1e-4
 """absolute and relative, of a step's estimated error: root mean square over an utterance's valid dimensions, and of its
 log-density per dimension"""
 MAX_STEPS = 1000

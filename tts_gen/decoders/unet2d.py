@@ -35,8 +35,8 @@ class UNet2D(nn.Module):
 
     @nn.compact
     def __call__(self, x, cond, t, mask, rng):
-        """`rng` is for dropout, which there is none of. Raises UserError for channels that do not halve, and for a given
-        cond that is not whole images."""
+        """`rng` is for dropout, which there is none of. Raises UserError for channels that do not halve, and for a
+        given cond that is not whole images."""
         levels = len(self.widths)
         self._check(cond)
         emb = nn.Dense(4 * self.widths[0], name="time_in")(time_embedding(t, self.widths[0], self.time_scale))
@@ -157,8 +157,8 @@ class LinearAttention(nn.Module):
         pixels = x.reshape(x.shape[0], -1, width)
         valid = jnp.broadcast_to(counted, (*x.shape[:3], 1)).reshape(*pixels.shape[:2], 1) > 0
         k = jnp.where(valid, pixels @ key.reshape(width, -1), -jnp.inf)
-        top = jnp.max(k, 1, keepdims=True)
-        weights = jnp.exp(k - jax.lax.stop_gradient(jnp.where(top > -jnp.inf, top, 0)))
+        top = jnp.max(jax.lax.stop_gradient(k), 1, keepdims=True)
+        weights = jnp.exp(k - jnp.where(top > -jnp.inf, top, 0))
         total = jnp.sum(weights, 1)[..., None]
         mean = jnp.einsum("bnk,bnc->bkc", weights, pixels) / jnp.where(total > 0, total, 1)
         context = jnp.einsum("bhdc,che->bhde", mean.reshape(-1, *shape, width), value)

@@ -80,12 +80,12 @@ def joint_samples(
 
     def generate():
         mels = run.sample(sentences, speakers, jax.random.key(seed), temperature or 0.0)
-        return {"mel": np.concatenate(mels).astype(np.float16), "frames": np.array([len(mel) for mel in mels])}
+        return {"mel": np.concatenate(mels), "frames": np.array([len(mel) for mel in mels])}
 
     texts = zlib.crc32(repr([(e.text, s) for e, s in zip(entries, speakers, strict=True)]).encode())
     identity = f"weights {_weights(run)} texts {texts} {run.config} {run.front_end} seed {seed}"
     arrays = _cached(path, identity, generate)
-    return np.split(arrays["mel"].astype(np.float32), np.cumsum(arrays["frames"])[:-1])
+    return np.split(arrays["mel"], np.cumsum(arrays["frames"])[:-1])
 
 
 def _symbols(run: JointRun, entry: Entry) -> np.ndarray:

@@ -7,7 +7,6 @@ import numpy as np
 
 from tts_gen.config import Audio
 
-
 LOUDEST = 12.0
 """nats, far above any mel of a wave in -1..1; what a model gives beyond it would overflow, and is cut"""
 
