@@ -2,7 +2,7 @@
 
 import sys
 
-from tts_gen.cli import evaluate
+from tts_gen.doors import evaluate
 
 if __name__ == "__main__":
     sys.exit(evaluate(sys.argv[1:]))

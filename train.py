@@ -3,7 +3,7 @@ after CONFIG."""
 
 import sys
 
-from tts_gen.cli import train
+from tts_gen.doors import train
 
 if __name__ == "__main__":
     sys.exit(train(sys.argv[1:]))

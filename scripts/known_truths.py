@@ -126,7 +126,9 @@ def train(name: str, problem: Problem, steps: int, rows: int = 256, seed: int = 
     rng = np.random.default_rng(seed)
     batch = lambda: [x.astype(np.float32) for x in problem.draw(rng, rows)]  # noqa: E731
     cond, y = batch()
-    init = jax.jit(lambda y, cond: module.init(jax.random.key(seed), y, cond, mask, jax.random.key(0), True, method="loss"))
+    init = jax.jit(
+        lambda y, cond: module.init(jax.random.key(seed), y, cond, mask, jax.random.key(0), True, method="loss")
+    )
     params = init(y, cond)
     state = (params, jax.tree.map(jnp.copy, params), optimizer.init(params))
     for i in range(steps):
@@ -136,7 +138,7 @@ def train(name: str, problem: Problem, steps: int, rows: int = 256, seed: int = 
 
 
 def evaluate(name: str, module, variables, problem: Problem, n: int = 1024, seed: int = 1) -> dict[str, float]:
-    """Excess bits per dimension and its standard error (of sampling), and how samples at temperature 1 differ from truth."""
+    """Excess bits per dimension with its standard error, and what samples at temperature 1 have beside the truth."""
     cond, y = (x.astype(np.float32) for x in problem.draw(np.random.default_rng(seed), n))
     mask = jnp.ones((n, L))
     apply = lambda method, *args: jax.jit(functools.partial(module.apply, method=method))(variables, *args)  # noqa: E731

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from tts_gen import cli, torch_file
+from tts_gen import cli, command, torch_file
 from tts_gen.config import UserError
 from tts_gen.convert import PORTS, glow_tts, hifigan
 from tts_gen.convert.check import PEERS, check
@@ -165,12 +165,12 @@ def test_damaged_checkpoints(folder, tmp_path):
 def test_one_bad_folder_stops_no_other(folder, capsys, monkeypatch):
     bad = folder.with_name("bad")
     monkeypatch.setattr(sys, "argv", ["tts-gen", "convert", "check", str(bad), str(folder)])
-    assert cli.main() == cli.FAILED
+    assert cli.main() == command.FAILED
     out = capsys.readouterr()
     assert f"error: 1 of 2 folders failed:\n  {bad}: holds no config.json" in out.err
     assert out.out.count("  ok") == 2 * len(configured(folder)["outputs"])
     monkeypatch.setattr(sys, "argv", ["tts-gen", "convert", "check", str(folder)])
-    assert cli.main() == cli.DONE
+    assert cli.main() == command.DONE
 
 
 def test_every_reference_has_its_port():

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tts_gen import cli, runs, synthesis
+from tts_gen import command, doors, runs, synthesis
 from tts_gen.config import UserError
 from tts_gen.corpora import espeak
 from tts_gen.evaluation import compare
@@ -39,7 +39,7 @@ def trained(features) -> dict[str, Path]:
         found[name] = features.parent / name
         arguments = [str(ROOT / f"configs/{name}.py"), "--workdir", str(found[name]), "--data.features", str(features)]
         arguments += ["--data.buckets", "128", "--data.batch-size", "1024", "--train.steps", "6", *TINY, *decoder]
-        assert cli.train(arguments) == cli.DONE
+        assert doors.train(arguments) == command.DONE
     return found
 
 
@@ -47,7 +47,7 @@ def trained(features) -> dict[str, Path]:
 def evaluated(trained, features) -> Path:
     out = features.parent / "out"
     arguments = [*map(str, trained.values()), "--out", str(out), "--temperatures", "0,1", "--samples", "2"]
-    assert cli.evaluate([*arguments, "--vocoder", "griffin_lim"]) == cli.DONE
+    assert doors.evaluate([*arguments, "--vocoder", "griffin_lim"]) == command.DONE
     return out
 
 
@@ -140,18 +140,18 @@ def test_generated_prosody_and_mel_fit_together(trained, monkeypatch):
 
 def test_commands_fail_with_a_message_for_people(features, trained, capsys, tmp_path):
     config = str(ROOT / "configs/prosody_l2.py")
-    assert cli.train([config, "--workdir", str(tmp_path / "x")]) == cli.FAILED
+    assert doors.train([config, "--workdir", str(tmp_path / "x")]) == command.FAILED
     assert "data.features is empty" in capsys.readouterr().err
-    assert cli.train([config, "--workdir", str(tmp_path / "x"), "--data.features", str(tmp_path)]) == cli.FAILED
+    assert doors.train([config, "--workdir", str(tmp_path / "x"), "--data.features", str(tmp_path)]) == command.FAILED
     assert "not a feature store" in capsys.readouterr().err
-    assert cli.evaluate([str(tmp_path / "none"), "--out", str(tmp_path / "o")]) == cli.FAILED
+    assert doors.evaluate([str(tmp_path / "none"), "--out", str(tmp_path / "o")]) == command.FAILED
     assert "not a run directory" in capsys.readouterr().err
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()
     for name in ("config.json", "audio.json", "stats.json", "inventory.json"):
         (unfinished / name).write_bytes((trained["prosody_l2"] / name).read_bytes())
-    assert cli.evaluate([str(unfinished), "--out", str(tmp_path / "o")]) == cli.FAILED
+    assert doors.evaluate([str(unfinished), "--out", str(tmp_path / "o")]) == command.FAILED
     assert "holds no checkpoint" in capsys.readouterr().err
     for wrong in (["--temperatures", "abc"], ["--temperatures=-1"], ["--samples", "0"], ["--solver", "dpm"]):
         with pytest.raises(SystemExit, match="2"):
-            cli.evaluate(["x", "--out", "y", *wrong])
+            doors.evaluate(["x", "--out", "y", *wrong])

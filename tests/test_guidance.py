@@ -10,7 +10,7 @@ import optax
 import pytest
 from models import GENERATIVE, make_store, randomised, small_config, small_decoder, write_untrained
 
-from tts_gen import cli, runs, tasks
+from tts_gen import command, doors, runs, tasks
 from tts_gen.batches import prosody_batch
 from tts_gen.config import UserError
 from tts_gen.decoders.guidance import condition, guided
@@ -155,13 +155,13 @@ def test_a_run_is_guided_as_it_was_trained_to_be(trained, store, caplog):
 
 def test_eval_says_where_samples_were_guided(trained, tmp_path, capsys):
     arguments = [str(trained["guided"]), str(trained["l2"]), "--out", str(tmp_path), "--temperatures", "1"]
-    assert cli.evaluate([*arguments, "--samples", "2", "--guidance", "1.5"]) == cli.DONE
+    assert doors.evaluate([*arguments, "--samples", "2", "--guidance", "1.5"]) == command.DONE
     table = (tmp_path / "summary.csv").read_text().splitlines()
     at = table[0].split(",").index("guidance")
     by_family = {(line.split(",")[1], line.split(",")[4]): line.split(",")[at] for line in table[1:]}
     assert by_family["flow", "std"] == "1.5"
     assert by_family["flow", "bits_per_dim"] == by_family["l2", "std"] == by_family["floor", "js"] == ""
-    assert cli.evaluate([str(trained["plain"]), "--out", str(tmp_path), "--guidance", "1"]) == cli.FAILED
+    assert doors.evaluate([str(trained["plain"]), "--out", str(tmp_path), "--guidance", "1"]) == command.FAILED
     assert "cannot be guided" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
-        cli.evaluate([*arguments, "--guidance=-1"])
+        doors.evaluate([*arguments, "--guidance=-1"])

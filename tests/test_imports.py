@@ -45,7 +45,9 @@ ALLOWED = {
     "evaluation": "config text features batches runs",
     "synthesis": "config text corpora features batches runs vocoders",
     "demo": "config progress",
-    "cli": "config corpora features training runs vocoders convert synthesis evaluation demo",
+    "command": "config",
+    "doors": "config command runs vocoders evaluation",
+    "cli": "config command corpora features runs vocoders convert synthesis demo",
 }
 """part of the package -> parts it may import"""
 

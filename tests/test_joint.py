@@ -9,7 +9,7 @@ import pytest
 from joints import BINS, random_state, write_checkpoint
 from models import AUDIO, make_store, randomised, small_config
 
-from tts_gen import cli, flat, joint, runs, synthesis, tasks
+from tts_gen import cli, command, doors, flat, joint, runs, synthesis, tasks
 from tts_gen.batches import TrainingBatches
 from tts_gen.checkpoint import Checkpoints
 from tts_gen.config import UserError
@@ -162,7 +162,7 @@ def test_the_command_speaks(converted, tmp_path, monkeypatch, capsys, caplog):
     import soundfile
 
     out = tmp_path / "x.wav"
-    assert speak(monkeypatch, "Hello there.", "--joint", converted / "glow_tts", "--out", out) == cli.DONE
+    assert speak(monkeypatch, "Hello there.", "--joint", converted / "glow_tts", "--out", out) == command.DONE
     wave, rate = soundfile.read(out)
     assert rate == 22050 and len(wave) % 256 == 0 and len(wave) > 0
     assert "Griffin-Lim" in caplog.text  # HiFi-GAN reads 80 bins
@@ -172,7 +172,7 @@ def test_the_command_speaks(converted, tmp_path, monkeypatch, capsys, caplog):
         (["--vocoder", "hifigan"], "n_mels"),
     ):
         arguments = ["No.", "--joint", converted / "glow_tts", "--out", tmp_path / "y.wav", *wrong]
-        assert speak(monkeypatch, *arguments) == cli.FAILED
+        assert speak(monkeypatch, *arguments) == command.FAILED
         assert message in capsys.readouterr().err
     for wrong in (["--joint", "a", "--prosody", "b"], ["--acoustic", "b"], []):
         with pytest.raises(SystemExit, match="2"):
@@ -204,7 +204,7 @@ def acoustic(store, tmp_path_factory):
 
 def test_a_joint_run_is_evaluated_beside_others(converted, acoustic, store, tmp_path):
     arguments = [str(converted / "glow_tts"), str(acoustic), "--out", str(tmp_path), "--temperatures", "0,1"]
-    assert cli.evaluate(arguments) == cli.DONE
+    assert doors.evaluate(arguments) == command.DONE
     rows = json.loads((tmp_path / "summary.json").read_text())
     found = [r for r in rows if r["task"] == "joint"]
     assert {r["family"] for r in found} == {"flow", "floor"} and {r["family"] for r in rows} == {"flow", "l1", "floor"}
@@ -221,19 +221,19 @@ def test_a_joint_run_is_evaluated_beside_others(converted, acoustic, store, tmp_
 def test_joint_runs_alone_need_features(converted, store, tmp_path):
     arguments = [str(converted / "glow_tts"), "--out", str(tmp_path), "--temperatures", "0"]
     with pytest.raises(UserError, match="name those to evaluate on with --features"):
-        cli._evaluate(arguments)
-    assert cli.evaluate([*arguments, "--features", str(store.root)]) == cli.DONE
+        doors._evaluate(arguments)
+    assert doors.evaluate([*arguments, "--features", str(store.root)]) == command.DONE
 
 
 def test_other_mels_and_texts_are_refused(converted, store, tmp_path, capsys):
     other = make_store(tmp_path / "other", train=8, held_out=4, audio=replace(AUDIO, fmax=7000.0))
     out = ["--out", str(tmp_path), "--temperatures", "0", "--features"]
-    assert cli.evaluate([str(converted / "glow_tts"), *out, str(other.root)]) == cli.FAILED
+    assert doors.evaluate([str(converted / "glow_tts"), *out, str(other.root)]) == command.FAILED
     assert "fmax is 7000.0" in capsys.readouterr().err
     run = converted / "cut"
     path = write_checkpoint(tmp_path / "cut.pth", random_state("glow_tts", n_vocab=30))
     convert("glow_tts", path, run)
-    assert cli.evaluate([str(run), *out, str(store.root)]) == cli.FAILED
+    assert doors.evaluate([str(run), *out, str(store.root)]) == command.FAILED
     assert "utterance val0 cannot be said by" in capsys.readouterr().err
 
 

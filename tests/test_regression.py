@@ -156,16 +156,15 @@ def held_out_bits(loss: str) -> float:
     """Bits per dimension after training; L2 with its fitted scale."""
     module = small_decoder("regression", loss=loss, dropout=0.0, width=32, kernel=1, mixtures=2).build(1)
     optimizer = optax.adam(optax.cosine_decay_schedule(2e-2, 300))
-    of = (
-        lambda params, data, method: module.apply(  # noqa: E731
-            params, data[1], data[0], jnp.ones(data[0].shape[:2]), KEY, *[True] * (method == "loss"), method=method
-        )
-    )
+
+    def of(params, data, method, *rest):
+        cond, y = data
+        return module.apply(params, y, cond, jnp.ones(y.shape[:2]), KEY, *rest, method=method)
 
     @jax.jit
     def step(params, state, key):
         data = planted(key, 128)
-        updates, state = optimizer.update(jax.grad(lambda p: of(p, data, "loss").mean())(params), state)
+        updates, state = optimizer.update(jax.grad(lambda p: of(p, data, "loss", True).mean())(params), state)
         return optax.apply_updates(params, updates), state
 
     @jax.jit

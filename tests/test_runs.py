@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from models import AUDIO, make_store, small_config, small_decoder, with_train, write_untrained
 
-from tts_gen import cli, runs
+from tts_gen import doors, runs
 from tts_gen.batches import TrainingBatches, validation_batches
 from tts_gen.config import Config, UserError
 
@@ -113,7 +113,7 @@ def test_four_devices_give_the_losses_of_one(trained, config_file, tmp_path):
 
 def test_unknown_options_are_refused_with_the_right_ones(config_file, tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
-        cli.train([str(config_file), "--workdir", str(tmp_path), "--train.stepz", "5"])
+        doors.train([str(config_file), "--workdir", str(tmp_path), "--train.stepz", "5"])
     message = capsys.readouterr().err
     assert end.value.code == 2 and "--train.stepz" in message and "--train.steps" in message
     assert not list(tmp_path.iterdir())
@@ -215,7 +215,7 @@ def test_a_diffusion_run_is_sampled_with_any_solver(store, tmp_path):
 
 def test_the_command_takes_the_solvers_of_all_families():
     hints = [typing.get_type_hints(cls).get("solver") for cls in runs.DECODERS.values()]
-    assert set(cli.SOLVERS) == {solver for hint in hints if hint for solver in typing.get_args(hint)}
+    assert set(doors.SOLVERS) == {solver for hint in hints if hint for solver in typing.get_args(hint)}
 
 
 def test_a_decoder_of_no_family_is_refused():

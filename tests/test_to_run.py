@@ -8,7 +8,7 @@ import pytest
 from joints import ARGS, BINS, random_state, write_checkpoint
 from test_torch_file import literal, write_zip
 
-from tts_gen import cli, runs
+from tts_gen import cli, command, runs
 from tts_gen.config import UserError
 from tts_gen.convert import dimensions
 from tts_gen.convert.symbols import ARPABET, IPA
@@ -188,7 +188,7 @@ def test_ports_that_make_no_mels(name, what, tmp_path):
 
 def test_the_command(tmp_path, checkpoint, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["tts-gen", "convert", "glow_tts", str(checkpoint), str(tmp_path / "run")])
-    assert cli.main() == cli.DONE
+    assert cli.main() == command.DONE
     assert f"--joint {tmp_path / 'run'}" in capsys.readouterr().out
-    assert cli.main() == cli.FAILED
+    assert cli.main() == command.FAILED
     assert "is not an empty directory" in capsys.readouterr().err

@@ -4,14 +4,15 @@ A decoder models p(y | cond) for masked sequences and knows nothing of speech. I
 
     loss(y[B,L,C], cond[B,L,D], mask[B,L], rng, train)   -> [B,L]     per position, mean over C; not yet masked or
     averaged
-    sample(cond[B,L,D], mask[B,L], rng, temperature)     -> [B,L,C]   temperature multiplies the standard deviation of
-    all noise
+    sample(cond[B,L,D], mask[B,L], rng, temperature, null=None, guidance=0.0)
+                                                         -> [B,L,C]   temperature multiplies the standard deviation of
+    all noise; null [B,L,D] is cond without labels, for classifier-free guidance (`guidance.py`)
     log_prob(y[B,L,C], cond[B,L,D], mask[B,L], rng)      -> [B], [B]  nats over valid positions and channels; standard
     error
 
 L is a multiple of 4 and so is every valid length (prosody: of 2); the task sees to both. A new family is one file with
-a settings
-dataclass that builds its module, one line here, and a config.
+a settings dataclass that builds its module and says what the family has (`config.Decoder`), one line here, and a
+config.
 """
 
 from tts_gen.decoders.diffusion import Diffusion

@@ -1,0 +1,84 @@
+"""What the command lines share: exit codes, errors for people, the compile cache, argument types.
+
+Exit codes: 0 done; 1 failed, message on standard error; 2 wrong usage; 75 stopped by a signal after saving, start again
+to go on.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tts_gen.config import Stopped, UserError
+
+DONE, FAILED, USAGE, STOPPED = 0, 1, 2, 75
+
+GUIDANCE = (
+    "scale of classifier-free guidance by speaker and style, 0 is off; for runs trained with --encoder.label-dropout"
+)
+
+
+def guarded(command: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]], int]:
+    """Turns what a command raises into a message for people and an exit code."""
+
+    def run(arguments: Sequence[str]) -> int:
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+        logging.getLogger("tts_gen").setLevel(logging.INFO)
+        try:
+            command(arguments)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return FAILED
+        except Stopped as stopped:
+            print(stopped, file=sys.stderr)
+            return STOPPED
+        except OSError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return FAILED
+        except KeyboardInterrupt:
+            print("interrupted; start again to go on", file=sys.stderr)
+            return STOPPED
+        return DONE
+
+    return run
+
+
+def use_compile_cache() -> None:
+    """Keeps compiled programs in a folder, so that only the first run of a model waits for the compiler."""
+    import jax
+
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tts_gen" / "jax"
+    jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(default)))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _number(text: str, low: float, strict: bool = False) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not low <= value < float("inf") or (strict and value == low):
+        raise argparse.ArgumentTypeError(f"{text} is out of range, {'more than' if strict else 'at least'} {low:g}")
+    return value
+
+
+def not_negative(text: str) -> float:
+    return _number(text, 0.0)
+
+
+def positive(text: str) -> float:
+    return _number(text, 0.0, strict=True)
+
+
+def temperatures(text: str) -> tuple[float, ...]:
+    """A comma list, sorted, each once."""
+    return tuple(sorted({not_negative(part) for part in text.split(",")}))
+
+
+def count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)

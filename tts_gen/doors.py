@@ -1,0 +1,129 @@
+"""The doors behind train.py and eval.py. What is heavy is imported once the arguments are known to be right."""
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from tts_gen import command
+from tts_gen.config import UserError
+
+SOLVERS = ("euler", "midpoint", "heun", "sde", "dpm++2m", "grad_euler", "grad_sde")
+"""of all families; which are a family's own, its settings say"""
+
+
+def train(arguments: Sequence[str]) -> int:
+    return command.guarded(_train)(arguments)
+
+
+def _train(arguments: Sequence[str]) -> None:
+    from typing import Annotated
+
+    import tyro
+
+    from tts_gen import runs
+    from tts_gen.config import Config, read_config_file
+
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(
+            "usage: train.py CONFIG --workdir DIR [--FIELD VALUE ...]\n\n"
+            "CONFIG is a Python file that defines `config` (see configs/); train.py CONFIG --help lists its fields."
+        )
+        if not arguments:
+            raise SystemExit(command.USAGE)
+        return
+    config = read_config_file(arguments[0])
+
+    def job(workdir: Path, config: Annotated[Config, tyro.conf.arg(name="")] = config) -> tuple[Path, Config]:
+        """Trains a model in `workdir`, or goes on there.
+
+        Args:
+            workdir: directory of the run: checkpoints, metrics.jsonl, TensorBoard logs
+            config: the model and its training
+        """
+        return workdir, config
+
+    workdir, config = tyro.cli(job, args=_split_commas(arguments[1:]), prog=f"train.py {arguments[0]}")
+    if not config.data.features:
+        raise UserError(
+            "data.features is empty: give the feature store, --data.features DIR (made by `tts-gen prepare`)"
+        )
+    command.use_compile_cache()
+    runs.train(config, workdir)
+
+
+def _split_commas(arguments: Sequence[str]) -> list[str]:
+    """`--buckets 24,64` as `--buckets 24 64`: lists may be given either way."""
+    out: list[str] = []
+    for argument in arguments:
+        numbers = argument.split(",")
+        listed = len(numbers) > 1 and all(n.strip().lstrip("-").replace(".", "", 1).isdigit() for n in numbers)
+        out += [n.strip() for n in numbers] if listed else [argument]
+    return out
+
+
+def evaluate(arguments: Sequence[str]) -> int:
+    return command.guarded(_evaluate)(arguments)
+
+
+def _evaluate(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="eval.py", description="Samples runs of either task at several temperatures and compares them.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories")
+    parser.add_argument("--out", type=Path, required=True, help="summary.json, report.html, samples/ go here")
+    parser.add_argument("--features", type=Path, help="feature store, if not the one the first run was trained on")
+    parser.add_argument("--temperatures", type=command.temperatures, default=(0.0, 0.333, 0.667, 0.8, 1.0, 1.2))
+    parser.add_argument("--mel-temperatures", type=command.temperatures, help="for mels, if fewer than --temperatures")
+    parser.add_argument(
+        "--samples", type=command.count, default=8, metavar="K", help="prosody samples of each utterance"
+    )
+    parser.add_argument("--split", default="test", help="what is reported; temperatures are always chosen on val")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--solver", choices=SOLVERS, help="diffusion, flow matching: another solver of theirs")
+    parser.add_argument("--solver-steps", type=command.count, help="diffusion, flow matching: another number of steps")
+    parser.add_argument("--guidance", type=command.not_negative, default=0.0, metavar="W", help=command.GUIDANCE)
+    costs = "costs hundreds of network evaluations and derivatives a batch, minutes (prosody) to hours (mels) on CPU"
+    parser.add_argument(
+        "--ode-likelihood", action="store_true", help=f"diffusion, flow matching: bits per dimension too; {costs}"
+    )
+    parser.add_argument("--speech", type=Path, help="folder of synthesised wavs to show in the report")
+    parser.add_argument(
+        "--vocoder", default="none", help="auto, hifigan, griffin_lim, a checkpoint: makes mels audible"
+    )
+    parser.add_argument("--banner", help="a warning to show on top of the report")
+    options = parser.parse_args(arguments)
+
+    from tts_gen import vocoders
+    from tts_gen.evaluation import compare, headline, page
+
+    command.use_compile_cache()
+    given = {"solver": options.solver, "solver_steps": options.solver_steps}
+    comparison = compare.open_comparison(
+        options.runs,
+        options.out,
+        options.temperatures,
+        options.samples,
+        options.split,
+        options.seed,
+        features=options.features,
+        solver={name: value for name, value in given.items() if value is not None},
+        ode_likelihood=options.ode_likelihood,
+        mel_temperatures=options.mel_temperatures,
+        guidance=options.guidance,
+    )
+    rows, chosen = compare.compare(comparison)
+    vocoder = None if options.vocoder == "none" else vocoders.load(options.vocoder, comparison.store.audio)
+    speech = [(str(p.relative_to(options.speech).with_suffix("")), p) for p in _wavs(options.speech)]
+    shown = " ".join(["python eval.py", *map(shlex.quote, arguments)])
+    report = page.write_page(comparison, rows, chosen, [shown], options.banner, speech, vocoder)
+    for task in ("prosody", "acoustic", "joint"):
+        if comparison.of_task(task):
+            headline.print_tables(page.headline_tables(comparison, rows, chosen, task))
+    print(f"rows    {options.out / 'summary.json'}\nreport  {report}")
+
+
+def _wavs(folder: Path | None) -> list[Path]:
+    """Sentences beside one another: sorted by file name, then by the folder of their family."""
+    return sorted(folder.rglob("*.wav"), key=lambda p: (p.name, p)) if folder else []
