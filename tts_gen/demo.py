@@ -48,12 +48,20 @@ def demo(out: Path, corpus: str) -> None:
     evaluation += ["--mel-temperatures", "0.333,0.667,1.0"]
     stages.run("evaluate", SECONDS["evaluation"], evaluation)
     chosen = json.loads((out / "chosen.json").read_text())
+    speakers = json.loads((features / "inventory.json").read_text())["speakers"][1:]
+    speaker = ["--speaker", speakers[0]] if len(speakers) > 1 else []
     lines = out / "sentences.txt"
     lines.write_text("\n".join(SENTENCES) + "\n")
     for family, prosody, acoustic in PAIRS:
         command = [*tts_gen, "synthesize", "--file", lines, "--prosody", out / prosody, "--acoustic", out / acoustic]
         command += ["--prosody-temperature", str(chosen.get(prosody, 0.0))]
-        command += ["--acoustic-temperature", str(chosen.get(acoustic, 0.0)), "--out", out / "speech" / family]
+        command += [
+            "--acoustic-temperature",
+            str(chosen.get(acoustic, 0.0)),
+            "--out",
+            out / "speech" / family,
+            *speaker,
+        ]
         stages.run(f"speak {family}", SECONDS["speech"], command)
     report = [*evaluation, "--vocoder", "auto", "--speech", out / "speech"]
     report += ["--banner", FALLBACK] if corpus == "espeak" else []
