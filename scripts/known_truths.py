@@ -32,13 +32,13 @@ M = np.array([1.0, -0.6], np.float32)
 NOISE = 0.3
 
 DECODER = {
-    "l2": ("regression", {"loss": "l2"}),
-    "gaussian": ("regression", {"loss": "gaussian"}),
-    "mdn": ("regression", {"loss": "mdn"}),
+    "l2": ("regression", {"loss": "l2", "width": 64, "layers": 2, "kernel": 1}),
+    "gaussian": ("regression", {"loss": "gaussian", "width": 64, "layers": 2, "kernel": 1}),
+    "mdn": ("regression", {"loss": "mdn", "width": 64, "layers": 2, "kernel": 1}),
     "flow_affine": ("flow", {"steps": 6, "squeeze": 1, "groups_of": 2, "width": 64, "layers": 2}),
     "flow_spline": ("flow", {"steps": 4, "squeeze": 1, "groups_of": 2, "width": 64, "layers": 2, "coupling": "spline"}),
-    "diffusion": ("diffusion", {"widths": (96, 96), "heads": 2}),
-    "flow_matching": ("flow_matching", {"widths": (96, 96), "heads": 2}),
+    "diffusion": ("diffusion", {"widths": (64, 64), "heads": 2}),
+    "flow_matching": ("flow_matching", {"widths": (64, 64), "heads": 2}),
 }
 """name -> family, settings (dropout is off: data does not run out)"""
 
@@ -107,7 +107,7 @@ PROBLEMS = {
 }
 
 
-def train(name: str, problem: Problem, steps: int, rows: int = 256, seed: int = 0):
+def train(name: str, problem: Problem, steps: int, rows: int = 128, seed: int = 0):
     """The decoder's module and the running mean of its parameters, after `steps` steps of Adam."""
     family, settings = DECODER[name]
     module = DECODERS[family](**settings, dropout=0.0).build(C)

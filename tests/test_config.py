@@ -12,7 +12,8 @@ from models import make_store
 
 from tts_gen import tasks
 from tts_gen.batches import collate
-from tts_gen.config import Audio, Config, Data, Train, UserError, from_dict, read_config_file
+from tts_gen.config import Audio, Config, Data, Encoder, Train, UserError, from_dict, read_config_file
+from tts_gen.decoders import DECODERS
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "configs").rglob("*.py") if p.name != "__init__.py")
@@ -134,3 +135,25 @@ def test_families_differ_in_the_decoder_alone_and_agree_in_size(group, parameter
     assert len({read(name).decoder.label for name in names}) == len(names)
     sizes = {name: parameters(name) for name in names}
     assert max(sizes.values()) <= 1.1 * min(sizes.values()), sizes
+
+
+@pytest.mark.parametrize(
+    "build, field",
+    [
+        (lambda: Encoder(width=30, heads=4), "encoder.width 30"),
+        (lambda: Encoder(label_dropout=2.0), "encoder.label_dropout is 2"),
+        (lambda: DECODERS["regression"](dropout=1.0), "decoder.dropout is 1"),
+        (lambda: DECODERS["regression"](loss="mdn", mixtures=0), "decoder.mixtures is 0"),
+        (lambda: DECODERS["flow"](steps=0), "decoder.steps is 0"),
+        (lambda: DECODERS["flow"](coupling="spline", bins=1000), "decoder.bins is 1000"),
+        (lambda: DECODERS["diffusion"](widths=(30, 30)), "decoder.widths 30,30"),
+        (lambda: DECODERS["diffusion"](widths=()), "decoder.widths is empty"),
+        (lambda: DECODERS["diffusion"](network="unet2d", widths=(12, 24)), "multiples of 8"),
+        (lambda: DECODERS["diffusion"](beta0=5.0, beta1=5.0), "decoder.beta0 5.0 is not below"),
+        (lambda: DECODERS["diffusion"](solver_steps=0), "decoder.solver_steps is 0"),
+        (lambda: DECODERS["flow_matching"](sigma_min=2.0), "decoder.sigma_min is 2"),
+    ],
+)
+def test_settings_that_no_model_can_have_are_named(build, field):
+    with pytest.raises(UserError, match=field):
+        build()

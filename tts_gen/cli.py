@@ -138,7 +138,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="config.json, io.npz and checkpoints")
     sub.set_defaults(function=_check_ports)
     for name in convert.PORTS:
-        made = f"{name} checkpoint: a joint run of it, where it makes mels from text"
+        joint = name in ("glow_tts", "grad_tts", "matcha_tts")
+        made = "checkpoint -> joint run, text to mel" if joint else "makes no mels from text: for `check` alone"
         sub = kinds.add_parser(name, help=made, description=made)
         sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="as the reference saved it")
         sub.add_argument("run", type=Path, metavar="RUN", help="directory to make")

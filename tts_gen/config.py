@@ -23,6 +23,19 @@ class Stopped(Exception):
     """A signal asked for an end; what was done is saved and the same command goes on from it."""
 
 
+def limit(where: str, settings: object, **limits: tuple[float, float]) -> None:
+    """Raises UserError naming the first field of `settings` that lies outside its limits (lowest, highest)."""
+    for name, (low, high) in limits.items():
+        value = getattr(settings, name)
+        if not low <= value <= high:
+            allowed = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
+            raise UserError(f"{where}.{name} is {value}; give {allowed}")
+
+
+COUNT, SHARE = (1, math.inf), (0.0, 0.99)
+"""limits of what there must be some of, and of dropout, which may not take all"""
+
+
 @dataclass(frozen=True)
 class Audio:
     """Definition of the log-mel features. Saved with features and checkpoints, compared wherever two meet.
@@ -78,7 +91,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Encoder:
-    """The encoder, alike in every family (DESIGN.md section 3)."""
+    """The encoder, alike in every family."""
 
     width: int = 128
     """D"""
@@ -90,6 +103,12 @@ class Encoder:
     dropout: float = 0.1
     label_dropout: float = 0.0
     """probability that an utterance's speaker and style count as unknown in a training step: what guidance needs"""
+
+    def __post_init__(self):
+        limit("encoder", self, width=COUNT, kernel=COUNT, heads=COUNT, conv_layers=(0, math.inf), layers=(0, math.inf))
+        limit("encoder", self, dropout=SHARE, label_dropout=SHARE)
+        if self.width % (2 * self.heads):
+            raise UserError(f"encoder.width {self.width} is not a multiple of twice encoder.heads {self.heads}")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The encoder that every family shares (DESIGN.md section 3)."""
+"""The encoder that every family shares."""
 
 import flax.linen as nn
 import jax

@@ -127,11 +127,13 @@ def sample(
         found = encode(symbols, _rows(lengths[places], rows), _rows(speaker[places], rows), length_scale)
         for row, place in enumerate(places):
             encoded[place] = [np.asarray(x[row, : lengths[place]]) for x in found]
+    if not all(np.isfinite(e[0]).all() and np.isfinite(e[1]).all() for e in encoded):
+        raise UserError("the model's text encoder gives values that are not finite; look at the checkpoint")
     frames = np.array([int(np.sum(e[2], dtype=np.int64)) for e in encoded])
-    if bad := [int(n) for n, e in zip(frames, encoded, strict=True) if np.min(e[2]) < 0 or n > MAX_FRAMES]:
+    if bad := [int(n) for n, e in zip(frames, encoded, strict=True) if np.min(e[2]) < 0 or not 0 < n <= MAX_FRAMES]:
         raise UserError(
-            f"the model gives a sentence {bad[0]} frames, where {MAX_FRAMES} are the most; cut the text into shorter "
-            "sentences, or look at the checkpoint: its durations are not those of speech"
+            f"the model gives a sentence {bad[0]} frames, where 1 to {MAX_FRAMES} are possible; cut the text into "
+            "shorter sentences, or look at the checkpoint: its durations are not those of speech"
         )
     mels: list = [None] * len(sentences)
     for i, (places, total, rows) in enumerate(_batches(frames, SHORTEST_MEL)):

@@ -58,16 +58,16 @@ def config_from_dict(values: dict, where: str, cls: type = Config) -> Any:
 def train(c: Config, run: Path) -> None:
     """Trains `c` in the directory `run`, or goes on there. Raises UserError, Stopped."""
     store = FeatureStore(c.data.features)
+    task = tasks.build(c, store.inventory, store.stats)
     run.mkdir(parents=True, exist_ok=True)
     if jax.process_index() > 0:
-        return _train(c, run, store)
+        return _train(c, run, store, task)
     with locked(run):
         _write_run(c, run, store)
-        _train(c, run, store)
+        _train(c, run, store, task)
 
 
-def _train(c: Config, run: Path, store: FeatureStore) -> None:
-    task = tasks.build(c, store.inventory, store.stats)
+def _train(c: Config, run: Path, store: FeatureStore, task: tasks.Task) -> None:
     training.train(
         c.train,
         run,
@@ -82,7 +82,7 @@ def _train(c: Config, run: Path, store: FeatureStore) -> None:
 def _write_run(c: Config, run: Path, store: FeatureStore) -> None:
     """Saves what the run is; on resuming, refuses a change that would break it."""
     path = run / "config.json"
-    if path.exists():
+    if path.exists() and any(folder.name.isdigit() for folder in (run / "checkpoints").glob("*")):
         _check_resumable(config_from_dict(read_json(path), str(path)), c, path)
         check_features(run, _audio(run), Inventory.load(run / "inventory.json"), Stats.load(run / "stats.json"), store)
     write_json(run / "audio.json", dataclasses.asdict(store.audio))

@@ -183,7 +183,12 @@ TASKS = {"prosody": Prosody, "acoustic": Acoustic}
 def build(config: config.Config, inventory: Inventory, stats: Stats) -> Task:
     """The task that a config names. Raises UserError when the decoder merges more positions than lengths are multiples
     of."""
-    task, merged = TASKS[config.task], config.decoder.multiple
+    task, merged, decoder = TASKS[config.task], config.decoder.multiple, config.decoder
+    for name in ("prior", "prior_mean"):
+        if getattr(decoder, name, None) == "given":
+            raise UserError(f'decoder.{name} "given" is for joint models, whose condition holds it; give another')
+    if config.task == "acoustic" and getattr(decoder, "dequantisation", "uniform") != "uniform":
+        raise UserError("decoder.dequantisation is for the prosody task: durations are whole frames, mels are not")
     if task.multiple % merged:
         raise UserError(
             f"decoder: merges {merged} positions, but lengths in the {config.task} task are multiples of "

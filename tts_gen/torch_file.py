@@ -50,7 +50,10 @@ def read(path: str | Path) -> dict:
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint file")
     try:
-        content = _read_zip(path) if zipfile.is_zipfile(path) else _read_legacy(path)
+        is_zip = zipfile.is_zipfile(path)
+        if not is_zip and _starts_as_zip(path):
+            raise UserError("a zip archive without its end: it is truncated; compare its size with the original")
+        content = _read_zip(path) if is_zip else _read_legacy(path)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except Exception as error:  # damaged bytes make the unpickler raise almost anything
@@ -61,6 +64,11 @@ def read(path: str | Path) -> dict:
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__} where a checkpoint has a dictionary")
     return content
+
+
+def _starts_as_zip(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(4) == b"PK\x03\x04"
 
 
 def _read_zip(path: Path) -> object:

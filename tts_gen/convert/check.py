@@ -127,6 +127,11 @@ def _config(path: Path) -> dict:
     for name, kind in entries.items():
         if not isinstance(config.get(name), kind):
             raise UserError(f"{path}: {name} is {config.get(name)!r}, where a {kind.__name__} is expected")
+    for name in ("inputs", "noise", "outputs"):
+        if not all(isinstance(entry, str) for entry in config[name]):
+            raise UserError(f"{path}: {name} holds {config[name]}, where names of arrays are expected")
+    if not config["outputs"]:
+        raise UserError(f"{path}: outputs is empty, so there is nothing to compare")
     return config
 
 

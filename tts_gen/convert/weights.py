@@ -37,6 +37,10 @@ class Weights:
             self._misshapen.append(f"{name} {value!r}, which is no tensor")
         elif value.shape != tuple(shape):
             self._misshapen.append(f"{name} {list(value.shape)}, not {list(shape)}")
+        elif value.dtype.kind not in "fV":
+            self._misshapen.append(f"{name} of {value.dtype}, not of floats")
+        elif not np.isfinite(value.astype(np.float32)).all():
+            self._misshapen.append(f"{name} with values that are not finite")
         else:
             return value
         return np.zeros(shape, np.float32)

@@ -16,6 +16,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from tts_gen import config
+from tts_gen.config import UserError
 from tts_gen.decoders import likelihood, networks, ode, solvers
 from tts_gen.decoders.guidance import condition, guided
 
@@ -36,6 +38,12 @@ class Diffusion(networks.Network):
     """linear schedule: beta at t = 1"""
     solver: Literal["euler", "midpoint", "heun", "sde", "dpm++2m", "grad_euler", "grad_sde"] = "dpm++2m"
     solver_steps: int = 20
+
+    def __post_init__(self):
+        super().__post_init__()
+        config.limit("decoder", self, beta0=(0.0, math.inf), beta1=(0.0, math.inf))
+        if self.beta0 >= self.beta1:
+            raise UserError(f"decoder.beta0 {self.beta0} is not below decoder.beta1 {self.beta1}")
 
     @property
     def label(self) -> str:

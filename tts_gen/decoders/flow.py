@@ -8,6 +8,7 @@ Every layer has a pair `forward_and_log_det` (y towards z) and `inverse`; log-de
 float32.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,6 +66,11 @@ class Flow(config.Decoder):
     dequantisation: Literal["uniform", "variational"] = "uniform"
     """of durations in the prosody task: U(0, 1), or noise u ~ q(u | d, cond) that is learnt, by which loss and log_prob
     become bounds (`dequantisation.py`) in place of the exact values for uniform noise"""
+
+    def __post_init__(self):
+        names = ("steps", "squeeze", "width", "layers", "kernel", "dilation")
+        config.limit("decoder", self, **dict.fromkeys(names, config.COUNT), groups_of=(2, math.inf))
+        config.limit("decoder", self, dropout=config.SHARE, bins=(2, 100), bound=(0.1, math.inf))
 
     @property
     def label(self) -> str:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtri
 
+from tts_gen import config
 from tts_gen.decoders import likelihood, networks, ode
 from tts_gen.decoders.guidance import condition, guided
 
@@ -27,7 +28,10 @@ class FlowMatching(networks.Network):
     """of training; logit_normal: sigmoid of a standard normal, so more of them mid path (Stable Diffusion 3, arXiv
     2403.03206)"""
     solver: Literal["euler", "midpoint", "heun"] = "midpoint"
-    solver_steps: int = 10
+
+    def __post_init__(self):
+        super().__post_init__()
+        config.limit("decoder", self, sigma_min=config.SHARE)
 
     @property
     def label(self) -> str:

@@ -40,10 +40,28 @@ class Network(config.Decoder):
     """given: cond [B, L, D] starts with the prior's mean [B, L, C] that a joint model predicts from text"""
     time_scale: float = 1000.0
     """unet2d: factor of the time before its sinusoids (1 in the oldest checkpoints of Grad-TTS)"""
+    solver_steps: int = 10
+    """of sampling; touches no parameter"""
     reference_masking: bool = False
     """True lets padding reach valid positions as the published code of Grad-TTS and Matcha-TTS does, whose weights
     were trained so: group norms count padded positions, attention sees them, and flow matching does not mask the
     state of its ODE"""
+
+    def __post_init__(self):
+        names = ("kernel", "heads", "head_width", "blocks", "middle_blocks", "solver_steps")
+        config.limit("decoder", self, **dict.fromkeys(names, config.COUNT), dropout=config.SHARE)
+        widths = ",".join(map(str, self.widths))
+        if not self.widths or min(self.widths) < 4:
+            raise UserError(f"decoder.widths is {widths or 'empty'}; give a width of at least 4 for each level")
+        if self.network == "unet" and (self.widths[0] % 2 or self.widths[-1] % (2 * self.heads)):
+            raise UserError(
+                f"decoder.widths {widths}: the first must be even, the last a multiple of twice "
+                f"decoder.heads {self.heads}"
+            )
+        if self.network != "unet" and any(width % 8 for width in self.widths):
+            raise UserError(
+                f"decoder.widths {widths}: {self.network} normalises in 8 groups of channels; give multiples of 8"
+            )
 
     @property
     def multiple(self) -> int:
@@ -51,15 +69,10 @@ class Network(config.Decoder):
 
 
 def build(settings: Network, channels: int) -> nn.Module:
-    """The network that `settings` name, for x of `channels` channels C. Raises UserError for widths it cannot have."""
+    """The network that `settings` name, for x of `channels` channels C."""
     s = settings
     if s.network == "unet":
         return UNet(channels, s.widths, s.kernel, s.heads, s.dropout)
-    if any(width % 8 for width in s.widths):
-        raise UserError(
-            f"decoder.widths {','.join(map(str, s.widths))}: {s.network} normalises in 8 groups of channels; "
-            "give multiples of 8"
-        )
     if s.network == "unet2d":
         given = s.prior_mean == "given"
         return UNet2D(channels, s.widths, s.heads, s.head_width, given, s.reference_masking, s.time_scale)

@@ -45,6 +45,10 @@ class Regression(config.Decoder):
     mixtures: int = 4
     """Gaussians at a position, mdn alone"""
 
+    def __post_init__(self):
+        names = ("width", "layers", "kernel", "mixtures")
+        config.limit("decoder", self, **dict.fromkeys(names, config.COUNT), dropout=config.SHARE)
+
     @property
     def label(self) -> str:
         return self.loss
@@ -59,9 +63,6 @@ class Regression(config.Decoder):
         return self.loss == "gaussian"
 
     def build(self, channels: int) -> nn.Module:
-        """Raises UserError for a mixture of nothing."""
-        if self.mixtures < 1:
-            raise UserError(f"decoder.mixtures is {self.mixtures}; give at least 1")
         return (DensityModule if self.generative else PredictionModule)(self, channels)
 
 
