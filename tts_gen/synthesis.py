@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 class Controls:
     """What a caller may ask of a sentence."""
 
-    prosody_temperature: float = 1.0
+    prosody_temperature: float = 0.8
     acoustic_temperature: float = 0.667
     seed: int = 0
     speaker: str | None = None

@@ -174,7 +174,7 @@ def _joint(name: str, settings: Any, params: dict) -> tuple[Joint, dict]:
     """Settings and parameters of the joint model from those of a port.
 
     What padding does to the published code's results (`reference_masking`) is left out: for one sentence without
-    padding they are the same, and here a sentence sounds alike in every batch.
+    padding they are the same, and here the others of a batch change nothing.
     """
     if name == "grad_tts":
         return replace(settings, decoder=replace(settings.decoder, reference_masking=False)), params
