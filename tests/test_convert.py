@@ -269,3 +269,11 @@ def test_hifigan_at_other_dimensions(changes):
 def test_an_optimiser_of_numpy_scalars_is_read():
     checkpoint = torch_file.read(GOLDEN / "glow_tts_spk" / "G_1.pth")
     assert isinstance(checkpoint["optimizer"]["param_groups"][0]["lr"], np.float64)
+
+
+def test_tensors_that_are_no_finite_floats_are_named():
+    state = {"a": np.array([1.0, np.nan], np.float32), "b": np.arange(2)}
+    weights = Weights(state, "here")
+    weights.take("a", (2,)), weights.take("b", (2,))
+    with pytest.raises(UserError, match="a with values that are not finite, b of int64, not of floats"):
+        weights.finish()

@@ -176,10 +176,10 @@ def test_float64_stays_float64(network):
 
 
 def test_settings_survive_json_and_widths_must_suit_the_network():
-    settings = {"network": "matcha", "widths": [16, 20], "solver": "heun", "time": "logit_normal"}
+    settings = {"network": "matcha", "widths": [16, 24], "solver": "heun", "time": "logit_normal"}
     decoder = from_dict(FlowMatching, settings, "here")
-    assert decoder.multiple == 2 and decoder.widths == (16, 20)
+    assert decoder.multiple == 2 and decoder.widths == (16, 24)
     with pytest.raises(UserError, match="decoder.widths 16,20: matcha normalises in 8 groups.*multiples of 8"):
-        networks.build(decoder, 2)
+        from_dict(FlowMatching, settings | {"widths": [16, 20]}, "here")
     with pytest.raises(UserError, match="here: solver: 'rk4' is not one of euler, midpoint, heun"):
         from_dict(FlowMatching, {"solver": "rk4"}, "here")

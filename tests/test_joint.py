@@ -134,7 +134,18 @@ def test_absurd_durations_are_an_error():
         mean = np.zeros((*symbols.shape, BINS), np.float32)
         return mean, mean, np.full(symbols.shape, joint.MAX_FRAMES)
 
-    with pytest.raises(UserError, match=f"gives a sentence {3 * joint.MAX_FRAMES} frames, where {joint.MAX_FRAMES}"):
+    with pytest.raises(
+        UserError, match=f"gives a sentence {3 * joint.MAX_FRAMES} frames, where 1 to {joint.MAX_FRAMES}"
+    ):
+        joint.sample(encode, None, [np.arange(3)], [0], KEY, 0.0)
+
+
+def test_values_that_are_not_finite_are_an_error():
+    def encode(symbols, length, speaker, scale):
+        mean = np.full((*symbols.shape, BINS), np.nan, np.float32)
+        return mean, mean, np.ones(symbols.shape, np.int32)
+
+    with pytest.raises(UserError, match="not finite; look at the checkpoint"):
         joint.sample(encode, None, [np.arange(3)], [0], KEY, 0.0)
 
 

@@ -3,6 +3,7 @@
 All have the signature network(x[B,L,C], cond[B,L,D], t[B], mask[B,L], rng or None) -> [B,L,C]; rng None is evaluation.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,8 +49,9 @@ class Network(config.Decoder):
     state of its ODE"""
 
     def __post_init__(self):
-        names = ("kernel", "heads", "head_width", "blocks", "middle_blocks", "solver_steps")
+        names = ("kernel", "heads", "head_width", "blocks", "solver_steps")
         config.limit("decoder", self, **dict.fromkeys(names, config.COUNT), dropout=config.SHARE)
+        config.limit("decoder", self, middle_blocks=(0, math.inf))
         widths = ",".join(map(str, self.widths))
         if not self.widths or min(self.widths) < 4:
             raise UserError(f"decoder.widths is {widths or 'empty'}; give a width of at least 4 for each level")
