@@ -122,6 +122,48 @@ def test_gradients_are_finite_and_reach_every_parameter(model, example):
     assert not np.any(of_cond[np.asarray(mask) == 0])
 
 
+def test_the_loss_without_jit_is_the_same(model, example):
+    eager = model.module.apply(model.variables, *example, KEY, False, method="loss")
+    np.testing.assert_allclose(eager, model.loss(*example, KEY), atol=2e-5, rtol=2e-5)
+
+
+def test_bfloat16_is_finite(model, example):
+    y, cond, mask = example
+    half = lambda tree: jax.tree.map(lambda x: x.astype(jnp.bfloat16), tree)  # noqa: E731
+
+    @jax.jit
+    def run(variables, y, cond):
+        loss = model.module.apply(variables, y, cond, mask, KEY, False, method="loss")
+        return loss * mask, model.module.apply(variables, cond, mask, KEY, 1.0, method="sample") * mask[..., None]
+
+    for found in run(half(model.variables), half(y), half(cond)):
+        assert np.isfinite(np.asarray(found, np.float32)).all()
+
+
+def test_a_hundred_steps_lower_the_loss_and_keep_gradients_finite(model, example):
+    _, cond, mask = example
+    y, optimizer = 0.3 * draw(5, B, L, C) + cond[..., :C], optax.adam(1e-2)
+
+    @jax.jit
+    def step(variables, state, i):
+        def mean(variables):
+            rng = jax.random.fold_in(KEY, i)
+            loss = model.module.apply(variables, y, cond, mask, rng, True, method="loss")
+            return jnp.sum(loss * mask) / jnp.sum(mask)
+
+        loss, gradient = jax.value_and_grad(mean)(variables)
+        updates, state = optimizer.update(gradient, state)
+        return optax.apply_updates(variables, updates), state, loss, optax.tree.norm(gradient)
+
+    variables, losses, norms = model.variables, [], []
+    state = optimizer.init(variables)
+    for i in range(100):
+        variables, state, loss, norm = step(variables, state, i)
+        losses.append(float(loss)), norms.append(float(norm))
+    assert np.isfinite(losses).all() and np.isfinite(norms).all()
+    assert np.mean(losses[-20:]) < np.mean(losses[:5])
+
+
 # Regression
 
 
