@@ -236,11 +236,12 @@ def test_glow_tts_at_other_dimensions(changes):
     weights = Recorded({}, "x.pth")
     params = glow_tts.params(weights, args)
     weights.finish()
-    s = glow_tts.settings(args)
-    tokens, y = np.zeros((2, 5), np.int32), np.zeros((2, 8, s.channels), np.float32)
-    voice = np.zeros((2, s.speaker_width), np.float32) if s.speaker_width else None
-    cond, mask = np.zeros((2, 8, 2 * s.channels + s.speaker_width), np.float32), np.ones((2, 8), np.float32)
-    encoder, decoder = TextEncoderModule(s.encoder, s.symbols, s.channels), s.decoder.build(s.channels)
+    s, channels = glow_tts.settings(args), args["out_channels"]
+    width = s.encoder.speaker_width
+    tokens, y = np.zeros((2, 5), np.int32), np.zeros((2, 8, channels), np.float32)
+    voice = np.zeros((2, width), np.float32) if width else None
+    cond, mask = np.zeros((2, 8, 2 * channels + width), np.float32), np.ones((2, 8), np.float32)
+    encoder, decoder = TextEncoderModule(s.encoder, s.symbols, channels), s.decoder.build(channels)
     expected = jax.eval_shape(lambda: encoder.init(jax.random.key(0), tokens, mask[:, :5], voice))
     assert shapes(params["encoder"]) == shapes(expected["params"])
     expected = jax.eval_shape(lambda: decoder.init(jax.random.key(0), y, cond, mask, method="forward_and_log_det"))

@@ -218,7 +218,7 @@ def test_port_makes_the_networks_parameters(changes):
     params = matcha_tts.params(weights, args)
     weights.finish()
     settings = matcha_tts.settings(args)
-    voice = settings.speaker_width if settings.speakers > 1 else 0
+    voice = settings.speakers.width if settings.speakers.count > 1 else 0
     y, cond, mask = jnp.zeros((2, 8, 4)), jnp.zeros((2, 8, 4 + voice)), jnp.ones((2, 8))
     decoder = settings.decoder.build(4)
     expected = jax.eval_shape(lambda: decoder.init(KEY, y, cond, mask, KEY, False, method="loss"))["params"]

@@ -1,32 +1,20 @@
 """Glow-TTS (arXiv 2005.11129): checkpoints of jaywalnut310/glow-tts (MIT licence), one speaker or many."""
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from tts_gen.convert import text_encoder
-from tts_gen.convert.text_encoder import alignment, encode, token_mask, torch_layout
+from tts_gen.convert.text_encoder import alignment, encode, token_mask, torch_layout, with_voice
 from tts_gen.convert.weights import Weights, sub_state
 from tts_gen.decoders.flow import Flow, FlowModule, FlowStep
+from tts_gen.joint import Joint, Speakers
 from tts_gen.text_encoder import TextEncoder, TextEncoderModule, durations, expand
 
 
-class Settings(NamedTuple):
-    """What the constructor's arguments are here."""
-
-    encoder: TextEncoder
-    decoder: Flow
-    symbols: int
-    channels: int
-    speakers: int
-    """0 or 1: there is no speaker vector"""
-    speaker_width: int
-
-
-def settings(args: dict) -> Settings:
+def settings(args: dict) -> Joint:
     """From the arguments of `FlowGenerator`."""
     encoder = TextEncoder(
         width=args["hidden_channels_enc"] or args["hidden_channels"],
@@ -58,7 +46,9 @@ def settings(args: dict) -> Settings:
         dropout=args["p_dropout_dec"],
         prior="given",
     )
-    return Settings(encoder, decoder, args["n_vocab"], args["out_channels"], args["n_speakers"], args["gin_channels"])
+    several = args["n_speakers"] > 1
+    speakers = Speakers(args["n_speakers"], args["gin_channels"], unit_length=True) if several else Speakers()
+    return Joint(decoder, encoder, args["n_vocab"], speakers)
 
 
 def state(checkpoint: dict) -> dict[str, np.ndarray]:
@@ -66,23 +56,23 @@ def state(checkpoint: dict) -> dict[str, np.ndarray]:
 
 
 def params(weights: Weights, args: dict) -> dict:
-    """{"encoder", "decoder"}, and "speaker" [speakers, width] where there are several."""
-    s = settings(args)
-    steps = [_step(weights, s, f"decoder.flows.{3 * i}", f"decoder.flows.{3 * i + 1}", f"decoder.flows.{3 * i + 2}")
-             for i in range(s.decoder.steps)]  # fmt: skip
-    encoder = TextEncoderModule(s.encoder, s.symbols, s.channels)
+    """{"encoder", "decoder"}, and "speaker" where there are several."""
+    s, channels = settings(args), args["out_channels"]
+    flows = [f"decoder.flows.{i}" for i in range(3 * s.decoder.steps)]
+    steps = [_step(weights, s, channels, *flows[i : i + 3]) for i in range(0, len(flows), 3)]
+    encoder = TextEncoderModule(s.encoder, s.symbols, channels)
     found = {
         "encoder": text_encoder.params(weights, encoder, "encoder.", prenet="pre"),
         "decoder": {"steps": jax.tree.map(lambda *leaves: np.stack(leaves), *steps)},
     }
-    if s.speakers > 1:
-        found["speaker"] = weights.take("emb_g.weight", (s.speakers, s.speaker_width))
+    if s.speakers.count > 1:
+        found["speaker"] = {"embedding": weights.take("emb_g.weight", (s.speakers.count, s.speakers.width))}
     return found
 
 
-def _step(weights: Weights, s: Settings, norm: str, conv: str, coupling: str) -> dict:
+def _step(weights: Weights, s: Joint, channels: int, norm: str, conv: str, coupling: str) -> dict:
     """One step of the flow: three modules there, ActNorm, 1x1 convolution and coupling."""
-    c, channels = s.decoder, s.channels * s.decoder.squeeze
+    c, channels = s.decoder, channels * s.decoder.squeeze
     return {
         "norm": {
             "log_scale": weights.take(f"{norm}.logs", (1, channels, 1))[0, :, 0],
@@ -93,12 +83,12 @@ def _step(weights: Weights, s: Settings, norm: str, conv: str, coupling: str) ->
     }
 
 
-def _wavenet(weights: Weights, s: Settings, name: str, channels: int) -> dict:
+def _wavenet(weights: Weights, s: Joint, name: str, channels: int) -> dict:
     c, last = s.decoder, s.decoder.layers - 1
     dense = [weights.dense(f"{name}.start", c.width, channels // 2, norm=True, conv=True)]
-    if s.speaker_width:
+    if s.encoder.speaker_width:
         gates = 2 * c.width * c.layers
-        dense.append(weights.dense(f"{name}.wn.cond_layer", gates, s.speaker_width, norm=True, conv=True))
+        dense.append(weights.dense(f"{name}.wn.cond_layer", gates, s.encoder.speaker_width, norm=True, conv=True))
     found = {}
     for i in range(c.layers):
         out = c.width if i == last else 2 * c.width
@@ -109,40 +99,40 @@ def _wavenet(weights: Weights, s: Settings, name: str, channels: int) -> dict:
 
 
 def recompute(params: dict, args: dict, arrays: dict[str, np.ndarray], dtype=np.float32) -> dict[str, np.ndarray]:
-    s = settings(args)
+    s, channels = settings(args), args["out_channels"]
     params = jax.tree.map(lambda p: jnp.asarray(p, dtype), params)
     a = {name: x.astype(dtype) if x.dtype.kind == "f" else x for name, x in arrays.items()}
     found, voice = {}, None
-    if s.speakers > 1:
-        voice = params["speaker"][a["spk"]]
+    if s.speakers.count > 1:
+        voice = params["speaker"]["embedding"][a["spk"]]
         voice /= jnp.maximum(jnp.linalg.norm(voice, axis=-1, keepdims=True), 1e-12)
         found["spk_g"] = np.asarray(voice)[..., None]
     return {
         **found,
-        **_short(params, s, a["x_short"], None if voice is None else voice[: len(a["x_short"])], dtype),
+        **_short(params, s, channels, a["x_short"], None if voice is None else voice[: len(a["x_short"])], dtype),
         **_decoder(params, s, a, voice),
-        **_synthesis(params, s, a, voice, dtype),
+        **_synthesis(params, s, channels, a, voice, dtype),
     }
 
 
-def _encode(params: dict, s: Settings, tokens: np.ndarray, mask: np.ndarray, voice) -> tuple:
-    module = TextEncoderModule(s.encoder, s.symbols, s.channels)
-    return encode(module, params["encoder"], tokens, mask, voice if s.speaker_width else None)
+def _encode(params: dict, s: Joint, channels: int, tokens: np.ndarray, mask: np.ndarray, voice) -> tuple:
+    module = TextEncoderModule(s.encoder, s.symbols, channels)
+    return encode(module, params["encoder"], tokens, mask, voice if s.encoder.speaker_width else None)
 
 
-def _short(params: dict, s: Settings, tokens: np.ndarray, voice, dtype: type) -> dict[str, np.ndarray]:
+def _short(params: dict, s: Joint, channels: int, tokens: np.ndarray, voice, dtype: type) -> dict[str, np.ndarray]:
     """The encoder on a text shorter than its attention's window."""
-    encoded, _ = _encode(params, s, tokens, np.ones(tokens.shape, dtype), voice)
+    encoded, _ = _encode(params, s, channels, tokens, np.ones(tokens.shape, dtype), voice)
     names = {"short_x_m": encoded.mean, "short_x_logs": encoded.log_std, "short_logw": encoded.log_duration}
     return {name: torch_layout(x) for name, x in names.items()}
 
 
-def _decoder(params: dict, s: Settings, a: dict, voice) -> dict[str, np.ndarray]:
+def _decoder(params: dict, s: Joint, a: dict, voice) -> dict[str, np.ndarray]:
     """The flow both ways, and what the first step's three parts give."""
     frames = a["dec_y"].shape[2] // s.decoder.squeeze * s.decoder.squeeze
     y, z = (np.swapaxes(a[name], 1, 2)[:, :frames] for name in ("dec_y", "dec_z"))
-    mask, cond = a["dec_mask"][:, 0, :frames], _condition(jnp.zeros_like(y), jnp.zeros_like(y), voice)
-    flow = s.decoder.build(s.channels)
+    mask, cond = a["dec_mask"][:, 0, :frames], with_voice(jnp.zeros_like(y), jnp.zeros_like(y), voice=voice)
+    flow = s.decoder.build(y.shape[-1])
 
     def run(method: str, x):
         return jax.jit(partial(flow.apply, method=method))({"params": params["decoder"]}, x, cond, mask)
@@ -160,7 +150,7 @@ def _first_step(params: dict, flow: FlowModule, y, mask, voice) -> dict[str, np.
     squeeze = flow.config.squeeze
     mask = mask[:, squeeze - 1 :: squeeze]
     y = y.reshape(len(y), mask.shape[1], -1) * mask[..., None]
-    g = _condition(y[..., :0], y[..., :0], voice)
+    g = with_voice(y[..., :0], y[..., :0], voice=voice)
 
     @jax.jit
     def parts(params, y):
@@ -177,27 +167,19 @@ def _first_step(params: dict, flow: FlowModule, y, mask, voice) -> dict[str, np.
     return found
 
 
-def _condition(mean, log_std, voice):
-    """What a flow whose prior is given takes: mean, log-std and, at every frame, the speaker."""
-    frames = mean.shape[:2]
-    return jnp.concatenate(
-        [mean, log_std] + ([] if voice is None else [jnp.broadcast_to(voice[:, None], (*frames, voice.shape[-1]))]), -1
-    )
-
-
-def _synthesis(params: dict, s: Settings, a: dict, voice, dtype: type) -> dict[str, np.ndarray]:
+def _synthesis(params: dict, s: Joint, channels: int, a: dict, voice, dtype: type) -> dict[str, np.ndarray]:
     """Text to mel from `syn_noise`."""
     squeeze = s.decoder.squeeze
     tokens = token_mask(a["x_lengths"], a["x"].shape[1], dtype)
-    encoded, found = _encode(params, s, a["x"], tokens, voice)
+    encoded, found = _encode(params, s, channels, a["x"], tokens, voice)
     frames = np.asarray(durations(encoded.log_duration, tokens, a["syn_length_scale"]))
     lengths = np.maximum(frames.sum(1), 1) // squeeze * squeeze
     total = int(lengths.max())
     mask = token_mask(lengths, total, dtype)
     mean, log_std = (expand(x, frames, total) * mask[..., None] for x in (encoded.mean, encoded.log_std))
     attention = alignment(frames, total, dtype) * mask[:, None, None]
-    noise, cond = np.swapaxes(a["syn_noise"], 1, 2), _condition(mean, log_std, voice)
-    sample = jax.jit(partial(s.decoder.build(s.channels).apply, method="sample_from"))
+    noise, cond = np.swapaxes(a["syn_noise"], 1, 2), with_voice(mean, log_std, voice=voice)
+    sample = jax.jit(partial(s.decoder.build(channels).apply, method="sample_from"))
     y = sample({"params": params["decoder"]}, noise, cond, mask, a["syn_noise_scale"])
     return found | {
         "enc_x_m": torch_layout(encoded.mean),

@@ -178,7 +178,7 @@ def recompute(params: dict, args: dict, arrays: dict[str, np.ndarray], dtype=np.
         image = lambda m, v: m.speaker_image(jax.nn.mish(m.speaker_hidden(v)))  # noqa: E731
         voice = joint.apply({"params": params}, speaker, method=image)
         found = {"spk_emb": np.asarray(speaker), "spk_feat": np.asarray(voice)}
-    mask, cond = a["mask"][:, 0], _condition(a["mu"], voice)
+    mask, cond = a["mask"][:, 0], text_encoder.with_voice(a["mu"], voice=voice)
     m = mask[..., None]
     loss = decode("loss_at", a["x0"], a["t"], a["fwd_noise"], cond, mask, None)
     # The reference starts from z itself and subtracts a step's noise.
@@ -200,11 +200,6 @@ def recompute(params: dict, args: dict, arrays: dict[str, np.ndarray], dtype=np.
 def _sample(module, start, path, *rest):
     """`path`: noise of each step, or None for the ODE."""
     return module.sample_from(start, lambda i: path[i], *rest)
-
-
-def _condition(mu, voice):
-    """Images side by side, [B, L, C] or [B, L, 2 C]."""
-    return mu if voice is None else jnp.concatenate([mu, jnp.broadcast_to(voice[:, None], mu.shape)], -1)
 
 
 def _estimator(params: dict, d: Diffusion, a: dict, cond) -> dict[str, np.ndarray]:
@@ -242,7 +237,9 @@ def _synthesis(params: dict, c: Joint, a: dict, voice, decode) -> dict[str, np.n
     total = -(-longest // MULTIPLE) * MULTIPLE
     mask = text_encoder.token_mask(lengths, total, dtype)
     mu = expand(encoded.mean, frames, total)
-    dec = decode(_sample, a["syn_noise"], None, _condition(mu, voice), mask, 1 / a["syn_temperature"])
+    dec = decode(
+        _sample, a["syn_noise"], None, text_encoder.with_voice(mu, voice=voice), mask, 1 / a["syn_temperature"]
+    )
     return {
         "enc_mu_x": torch_layout(encoded.mean),
         "enc_logw": torch_layout(encoded.log_duration),

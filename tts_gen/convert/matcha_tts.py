@@ -2,7 +2,6 @@
 
 import functools
 from dataclasses import replace
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ from tts_gen.convert.text_encoder import torch_layout
 from tts_gen.convert.weights import Weights, sub_state
 from tts_gen.decoders import networks
 from tts_gen.decoders.flow_matching import FlowMatching
+from tts_gen.joint import Joint, Speakers
 from tts_gen.layers import time_embedding
 from tts_gen.text_encoder import TextEncoder, TextEncoderModule, durations, expand
 
@@ -23,19 +23,7 @@ MULTIPLE = 4
 """frames: the reference pads to multiples of it, however few of its levels halve them"""
 
 
-class Settings(NamedTuple):
-    """What the constructor's arguments are here."""
-
-    encoder: TextEncoder
-    decoder: FlowMatching
-    symbols: int
-    channels: int
-    speakers: int
-    """1: there is no speaker vector"""
-    speaker_width: int
-
-
-def settings(args: dict) -> Settings:
+def settings(args: dict) -> Joint:
     """From the arguments of `MatchaTTS`. Raises UserError for blocks of a kind that its published models do not use."""
     e, durations_, d = args["encoder"]["encoder_params"], args["encoder"]["duration_predictor_params"], args["decoder"]
     for name in ("down_block_type", "mid_block_type", "up_block_type"):
@@ -70,8 +58,10 @@ def settings(args: dict) -> Settings:
         reference_masking=True,
         sigma_min=args["cfm"].get("sigma_min", 1e-4),
         solver="euler",
+        solver_steps=10,
     )
-    return Settings(encoder, decoder, args["n_vocab"], e["n_feats"], args["n_spks"], args["spk_emb_dim"])
+    speakers = Speakers(args["n_spks"], args["spk_emb_dim"]) if args["n_spks"] > 1 else Speakers()
+    return Joint(decoder, encoder, args["n_vocab"], speakers, scale_last=True)
 
 
 def state(checkpoint: dict) -> dict[str, np.ndarray]:
@@ -80,28 +70,28 @@ def state(checkpoint: dict) -> dict[str, np.ndarray]:
 
 
 def params(weights: Weights, args: dict) -> dict:
-    """{"encoder", "decoder", "mel_mean" [], "mel_std" []}, and "speaker" [speakers, width] where there are several."""
-    s = settings(args)
+    """{"encoder", "decoder", "mel_mean" [], "mel_std" []}, and "speaker" where there are several."""
+    s, channels = settings(args), args["n_feats"]
     found = {
-        "encoder": text_encoder.params(weights, TextEncoderModule(s.encoder, s.symbols, s.channels), "encoder."),
-        "decoder": {"network": _network(weights, s, "decoder.estimator.")},
+        "encoder": text_encoder.params(weights, TextEncoderModule(s.encoder, s.symbols, channels), "encoder."),
+        "decoder": {"network": _network(weights, s, channels, "decoder.estimator.")},
         "mel_mean": weights.take("mel_mean", ()),
         "mel_std": weights.take("mel_std", ()),
     }
-    if s.speakers > 1:
-        found["speaker"] = weights.take("spk_emb.weight", (s.speakers, s.speaker_width))
+    if s.speakers.count > 1:
+        found["speaker"] = {"embedding": weights.take("spk_emb.weight", (s.speakers.count, s.speakers.width))}
     return found
 
 
-def _network(weights: Weights, s: Settings, prefix: str) -> dict:
+def _network(weights: Weights, s: Joint, channels: int, prefix: str) -> dict:
     """Parameters of matcha.MatchaUNet."""
     d = s.decoder
     width, depth = d.widths[0], len(d.widths) - 1
-    into, emb = 2 * s.channels + s.encoder.speaker_width, 4 * width
+    into, emb = 2 * channels + s.encoder.speaker_width, 4 * width
     found = {
         "time": time_mlp(weights, f"{prefix}time_mlp", emb, into),
         "final": _block(weights, f"{prefix}final_block", width, width),
-        "out": weights.dense(f"{prefix}final_proj", s.channels, width, conv=True),
+        "out": weights.dense(f"{prefix}final_proj", channels, width, conv=True),
     }
     for i, out in enumerate(d.widths):
         name = f"{prefix}down_blocks.{i}"
@@ -181,19 +171,19 @@ def upsample(weights: Weights, name: str, width: int) -> dict:
 
 def recompute(params: dict, args: dict, arrays: dict[str, np.ndarray], dtype=np.float32) -> dict[str, np.ndarray]:
     """Every output of a golden folder, in its layout, from its inputs and noise."""
-    s = settings(args)
+    s, channels = settings(args), args["n_feats"]
     params = jax.tree.map(lambda p: jnp.asarray(p, dtype), params)
     a = {k: v.astype(dtype) if v.dtype == np.float32 else v for k, v in arrays.items()}
     a = {k: np.swapaxes(v, 1, 2) if v.ndim == 3 and k != "mask" else v for k, v in a.items()}
-    voice = params["speaker"][a["spk"]] if s.speakers > 1 else None
-    decoder = replace(s.decoder, solver_steps=STEPS).build(s.channels)
+    voice = params["speaker"]["embedding"][a["spk"]] if s.speakers.count > 1 else None
+    decoder = replace(s.decoder, solver_steps=STEPS).build(channels)
 
     run = jax.jit(lambda method, p, v: decoder.apply({"params": p}, *v, method=method), static_argnums=0)
 
     def decode(method, *values):
         return run(method, params["decoder"], values)
 
-    cond, mask, t = _condition(a["mu"], voice), a["mask"][:, 0], a["loss_t"][:, 0, 0]
+    cond, mask, t = text_encoder.with_voice(a["mu"], voice=voice), a["mask"][:, 0], a["loss_t"][:, 0, 0]
     error = decode("loss_at", a["x1"], cond, mask, t, a["loss_noise"], None)
     return {
         **_estimator(params["decoder"]["network"], s.decoder, a, cond),
@@ -203,13 +193,6 @@ def recompute(params: dict, args: dict, arrays: dict[str, np.ndarray], dtype=np.
         "loss_y": torch_layout(decode("path", a["x1"], t, a["loss_noise"])[0]),
         **_synthesis(params, s, a, voice, decode),
     }
-
-
-def _condition(mu, voice):
-    """mu [B, L, C], and the speaker's vector [B, D] at each position."""
-    if voice is None:
-        return mu
-    return jnp.concatenate([mu, jnp.broadcast_to(voice[:, None], (*mu.shape[:2], voice.shape[-1]))], -1)
 
 
 def _estimator(params: dict, d: FlowMatching, a: dict, cond) -> dict[str, np.ndarray]:
@@ -240,11 +223,11 @@ def _estimator(params: dict, d: FlowMatching, a: dict, cond) -> dict[str, np.nda
     return found
 
 
-def _synthesis(params: dict, s: Settings, a: dict, voice, decode) -> dict[str, np.ndarray]:
+def _synthesis(params: dict, s: Joint, a: dict, voice, decode) -> dict[str, np.ndarray]:
     """Text to mel: the encoder, its durations, and the ODE from `syn_noise`."""
     dtype = a["mu"].dtype
     tokens = text_encoder.token_mask(a["x_lengths"], a["x"].shape[1], dtype)
-    module = TextEncoderModule(s.encoder, s.symbols, s.channels)
+    module = TextEncoderModule(s.encoder, s.symbols, a["mu"].shape[-1])
     encoded, found = text_encoder.encode(module, params["encoder"], a["x"], tokens, voice)
     frames = np.asarray(durations(encoded.log_duration, tokens, a["syn_length_scale"], scale_last=True))
     lengths = np.maximum(np.sum(frames, 1), 1)
@@ -253,7 +236,8 @@ def _synthesis(params: dict, s: Settings, a: dict, voice, decode) -> dict[str, n
     mask = text_encoder.token_mask(lengths, total, dtype)
     mu = expand(encoded.mean, frames, total)
     noise = a["syn_noise"] * a["syn_temperature"]
-    dec = torch_layout(decode("sample_from", noise, _condition(mu, voice), mask))[..., :longest]
+    dec = decode("sample_from", noise, text_encoder.with_voice(mu, voice=voice), mask)
+    dec = torch_layout(dec)[..., :longest]
     return found | {
         "enc_mu_x": torch_layout(encoded.mean),
         "enc_logw": torch_layout(encoded.log_duration),

@@ -4,6 +4,7 @@ golden folders list of it."""
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tts_gen.convert.weights import Weights
@@ -98,3 +99,11 @@ def alignment(frames: np.ndarray, total: int, dtype: type) -> np.ndarray:
     end = np.cumsum(np.asarray(frames), axis=1)[..., None]
     time = np.arange(total)
     return ((time < end) & (time >= end - np.asarray(frames)[..., None])).astype(dtype)[:, None]
+
+
+def with_voice(*columns: jax.Array, voice: jax.Array | None) -> jax.Array:
+    """What a decoder whose prior is given takes: [B, L, *] side by side, and the speaker's vector [B, D] at each
+    position."""
+    if voice is not None:
+        columns += (jnp.broadcast_to(voice[:, None], (*columns[0].shape[:2], voice.shape[-1])),)
+    return jnp.concatenate(columns, -1)

@@ -15,8 +15,9 @@ from tts_gen.config import Audio, UserError, from_dict
 from tts_gen.convert import dimensions, port
 from tts_gen.convert.symbols import ARPABET, IPA
 from tts_gen.convert.weights import Weights
+from tts_gen.decoders.networks import Network
 from tts_gen.front_end import FrontEnd
-from tts_gen.joint import Joint, Speakers
+from tts_gen.joint import Joint
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +27,6 @@ ELSE = {
     "hifigan_mel": "the mel definition: check it with",
     "vits_sdp": "a duration predictor, not a model of text to mel: check the port with",
 }
-STEPS = 10
-"""of Matcha-TTS's solver, as its command line has it"""
-
 AUDIO = {
     "sample_rate": ("sample_rate", "sampling_rate"),
     "n_fft": ("n_fft", "filter_length"),
@@ -63,12 +61,11 @@ def convert(
         args, assumed = _arguments(name, state, content, given, str(config_file))
     except UserError as error:
         raise UserError(f"{checkpoint}: {error}") from error
-    settings = port(name).settings(args)
     weights = Weights(state, str(checkpoint))
     params = port(name).params(weights, args)
     weights.finish()
 
-    joint, params = _joint(name, settings, params)
+    joint, params = _own(port(name).settings(args), params)
     params = jax.tree.map(lambda x: np.asarray(x, np.float32), params)
     audio = _audio(params["encoder"]["mean"]["bias"].size, given, str(config_file))
     front_end = _front_end(name, joint, given, symbols_file)
@@ -170,24 +167,18 @@ def _read_symbols(path: Path) -> tuple[str, ...]:
     return tuple(lines[:-1] if lines[-1] == "" else lines)
 
 
-def _joint(name: str, settings: Any, params: dict) -> tuple[Joint, dict]:
-    """Settings and parameters of the joint model from those of a port.
+def _own(joint: Joint, params: dict) -> tuple[Joint, dict]:
+    """A port's model as a run has it: what a checkpoint says of its mels among the settings.
 
     What padding does to the published code's results (`reference_masking`) is left out: for one sentence without
     padding they are the same, and here the others of a batch change nothing.
     """
-    if name == "grad_tts":
-        return replace(settings, decoder=replace(settings.decoder, reference_masking=False)), params
-    s, params = settings, dict(params)
-    speakers = Speakers(s.speakers, s.speaker_width, name == "glow_tts") if s.speakers > 1 else Speakers()
-    if "speaker" in params:
-        params["speaker"] = {"embedding": params["speaker"]}
-    joint = Joint(s.decoder, s.encoder, s.symbols, speakers)
-    if name == "matcha_tts":
-        decoder = replace(s.decoder, reference_masking=False, solver_steps=STEPS)
-        mean, std = (float(params.pop(key)) for key in ("mel_mean", "mel_std"))
-        joint = replace(joint, decoder=decoder, scale_last=True, mel_mean=mean, mel_std=std)
-    return joint, params
+    params = dict(params)
+    mels = {name: float(params.pop(name)) for name in ("mel_mean", "mel_std") if name in params}
+    decoder = joint.decoder
+    if isinstance(decoder, Network):
+        decoder = replace(decoder, reference_masking=False)
+    return replace(joint, decoder=decoder, **mels), params
 
 
 def _try(joint: Joint, channels: int, params: dict, where: str) -> None:
