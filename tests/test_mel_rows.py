@@ -1,0 +1,57 @@
+"""Rows of mel metrics against direct computation."""
+
+import numpy as np
+import pytest
+from evaluated import IDENTITY
+
+from tts_gen.config import UserError
+from tts_gen.evaluation import mel, metrics
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_mel_metrics_against_direct_computation(rng):
+    oracle = [rng.standard_normal((t, 5)) * [1, 2, 3, 4, 5] for t in (40, 60, 50)]
+    generated = [o * 0.5 + rng.standard_normal(o.shape) for o in oracle]
+    a, b = np.concatenate(generated), np.concatenate(oracle)
+    assert mel.mel_l1(generated, oracle) == pytest.approx(np.abs(a - b).mean())
+    assert mel.bin_std_ratio(generated, oracle) == pytest.approx(a.std(axis=0) / b.std(axis=0))
+    d = [np.concatenate([np.diff(m, axis=0) for m in mels]).std(axis=0) for mels in (generated, oracle)]
+    assert mel.bin_std_ratio(generated, oracle, axis=-2) == pytest.approx(d[0] / d[1])
+    edges = mel.bin_edges(oracle)
+    assert mel.bin_js(generated, oracle, edges)[3] == pytest.approx(metrics.js(a[:, 3], b[:, 3], edges[3]))
+    found = {r["metric"]: r for r in mel.mel_rows(generated, oracle, ["a", "b", "c"], IDENTITY)}
+    assert found["mel_l1"]["value"] == pytest.approx(np.abs(a - b).mean())
+    assert found["js"]["value"] == pytest.approx(mel.bin_js(generated, oracle, edges).mean())
+    assert found["std_ratio"]["low"] <= found["std_ratio"]["value"] <= found["std_ratio"]["high"]
+    twice = {
+        r["metric"]: r["value"] for r in mel.mel_rows([np.stack((g, g)) for g in generated], oracle, "abc", IDENTITY)
+    }
+    assert twice == pytest.approx({k: r["value"] for k, r in found.items()})
+
+
+def test_mel_differences_tell_smear_and_grain(rng):
+    oracle = [np.cumsum(rng.standard_normal((80, 8)), axis=0) * 0.3 for _ in range(6)]
+    smear = [np.stack([np.convolve(m[:, i], np.ones(5) / 5, "same") for i in range(8)], axis=1) for m in oracle]
+    grain = [m + rng.standard_normal(m.shape) * 0.6 for m in oracle]
+    value = {}
+    for name, mels in (("smear", smear), ("grain", grain)):
+        value |= {(name, r["metric"]): r["value"] for r in mel.mel_rows(mels, oracle, range(6), IDENTITY)}
+    assert value["grain", "d_time_std_ratio"] > 2 > 1.3 > value["grain", "std_ratio"]
+    assert value["smear", "d_time_std_ratio"] < 0.8 < value["smear", "std_ratio"]
+
+
+def test_mel_edge_cases(rng):
+    oracle = [np.concatenate((rng.standard_normal((30, 3)), np.full((30, 1), np.log(1e-5))), axis=1) for _ in range(4)]
+    found = {r["metric"]: r for r in mel.mel_rows(oracle, oracle, "abcd", IDENTITY)}
+    assert found["std_ratio"]["value"] == pytest.approx(1), "a bin that is constant in the oracle is left out"
+    with pytest.raises(UserError, match="utterance 1: generated mel"):
+        mel.mel_rows([oracle[0], oracle[1][:-1], *oracle[2:]], oracle, "abcd", IDENTITY)
+    broken = [oracle[0] * np.inf, *oracle[1:]]
+    assert all(r["value"] is None and "not finite" in r["why"] for r in mel.mel_rows(broken, oracle, "abcd", IDENTITY))
+    floor = {r["metric"]: r for r in mel.mel_floor_rows(oracle, "abcd", IDENTITY)}
+    assert floor["js"]["family"] == "floor" and floor["js"]["temperature"] is None
+    assert floor["std_ratio"]["value"] == pytest.approx(1, abs=0.2)
