@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from tts_gen.checkpoint import Checkpoints
 from tts_gen.config import UserError
 from tts_gen.convert.symbols import ARPABET, IPA
 from tts_gen.convert.to_run import convert
+from tts_gen.evaluation import generate
 from tts_gen.front_end import FrontEnd
 from tts_gen.synthesis import Controls
 
@@ -245,7 +247,17 @@ def test_other_mels_and_texts_are_refused(converted, store, tmp_path, capsys):
     path = write_checkpoint(tmp_path / "cut.pth", random_state("glow_tts", n_vocab=30))
     convert("glow_tts", path, run)
     assert doors.evaluate([str(run), *out, str(store.root)]) == command.FAILED
-    assert "utterance val0 cannot be said by" in capsys.readouterr().err
+    assert "no val utterance is left: val0 cannot be said by" in capsys.readouterr().err
+
+
+def test_texts_that_a_run_cannot_say_are_left_out_and_counted(converted, store, caplog):
+    run = runs.load(converted / "glow_tts")
+    split = generate.Split.read(store, "val")
+    strange = {split.positions[0], split.positions[2]}
+    index = [replace(e, text="☃") if i in strange else e for i, e in enumerate(store.index)]
+    kept = generate.sayable([run], SimpleNamespace(index=index), split)
+    assert set(kept.positions) == set(split.positions) - strange and len(kept.utterances) == len(kept.positions)
+    assert f"2 of {len(split.positions)} val utterances are left out, first val0 cannot be said" in caplog.text
 
 
 def test_runs_of_other_tasks_are_refused(glow, acoustic):

@@ -22,6 +22,7 @@ from tts_gen.evaluation.generate import (
     oracle_prosody,
     prosody_samples,
     samples_path,
+    sayable,
 )  # fmt: skip
 from tts_gen.evaluation.headline import choose_temperatures
 from tts_gen.evaluation.likelihood import bits_per_dim_row
@@ -197,6 +198,8 @@ def _ends(oracle: Prosody) -> np.ndarray:
 def _mels(c: Comparison, mel_runs: list[Run] | list[JointRun], splits: dict[str, Split]) -> list[dict]:
     """Of the acoustic runs, or of the joint ones."""
     found, task = [], mel_runs[0].config.task
+    if task == "joint":
+        splits = {name: sayable(mel_runs, c.store, split) for name, split in splits.items()}
     for split in splits.values():
         oracle, groups = [u.mel for u in split.utterances], _groups(c, split)
         for run in mel_runs:

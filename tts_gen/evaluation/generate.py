@@ -69,10 +69,10 @@ def joint_samples(
 ) -> list[np.ndarray]:
     """One log-mel [T, M] for each utterance, from its text alone, with durations of the model's own.
 
-    An utterance's speaker is the run's of that name, else its first. Raises UserError naming an utterance whose text
-    the run cannot say.
+    An utterance's speaker is the run's of that name, else its first. Raises UserError for a text that the run cannot
+    say.
     """
-    sentences = [_symbols(run, entry) for entry in entries]
+    sentences = [run.front_end.encode(entry.text) for entry in entries]
     known = run.front_end.speakers
     if others := sorted({e.speaker for e in entries} - set(known)) if known else []:
         log.info("%s knows no speaker %s: its speaker %s stands in", run.path, ", ".join(others), known[0])
@@ -88,11 +88,24 @@ def joint_samples(
     return np.split(arrays["mel"], np.cumsum(arrays["frames"])[:-1])
 
 
-def _symbols(run: JointRun, entry: Entry) -> np.ndarray:
-    try:
-        return run.front_end.encode(entry.text)
-    except UserError as error:
-        raise UserError(f"utterance {entry.id} cannot be said by {run.path}: {error}") from error
+def sayable(joint_runs: Sequence[JointRun], store: FeatureStore, split: Split) -> Split:
+    """The utterances whose text each of the runs has the symbols for, so that all are scored on the same; the others
+    are counted in a warning. Raises UserError where none is left."""
+    problems: dict[int, str] = {}
+    for i, position in enumerate(split.positions):
+        entry = store.index[position]
+        for run in joint_runs:
+            try:
+                run.front_end.encode(entry.text)
+            except UserError as error:
+                problems[i] = f"{entry.id} cannot be said by {run.path}: {error}"
+    kept = [i for i in range(len(split.positions)) if i not in problems]
+    if not kept:
+        raise UserError(f"no {split.name} utterance is left: {next(iter(problems.values()))}")
+    if problems:
+        log.warning("%d of %d %s utterances are left out, first %s", len(problems), len(split.positions), split.name,
+                    next(iter(problems.values())))  # fmt: skip
+    return Split(split.name, split.positions[kept], [split.utterances[i] for i in kept])
 
 
 def _weights(run: AnyRun) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 
 from tts_gen.evaluation import plots, rows
 from tts_gen.evaluation.compare import Comparison, generated_mels, generated_prosody
-from tts_gen.evaluation.generate import Split, oracle_prosody
+from tts_gen.evaluation.generate import Split, oracle_prosody, sayable
 from tts_gen.evaluation.headline import LABELS, headline
 from tts_gen.evaluation.metrics import edges_for
 from tts_gen.evaluation.prosody import Prosody
@@ -144,6 +144,8 @@ def _melodies(c, split, oracle, of_family, chosen) -> list[tuple[str, bytes]]:
 
 def _mel_sections(c, found, chosen, split, vocoder, task: str) -> list[Section]:
     of_family = _titles(c.of_task(task))
+    if task == "joint":
+        split = sayable(c.of_task(task), c.store, split)
     mels = {family: generated_mels(c, run, split, _temperature(run, chosen)) for family, run in of_family.items()}
     images, audio = [], []
     for i in _examples(split):
