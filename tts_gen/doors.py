@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tts_gen import command
-from tts_gen.config import UserError
+from tts_gen.config import Config, UserError, read_config_file
 
 SOLVERS = ("euler", "midpoint", "heun", "sde", "dpm++2m", "grad_euler", "grad_sde")
 """of all families; which are a family's own, its settings say"""
@@ -17,13 +17,6 @@ def train(arguments: Sequence[str]) -> int:
 
 
 def _train(arguments: Sequence[str]) -> None:
-    from typing import Annotated
-
-    import tyro
-
-    from tts_gen import runs
-    from tts_gen.config import Config, read_config_file
-
     if not arguments or arguments[0] in ("-h", "--help"):
         print(
             "usage: train.py CONFIG --workdir DIR [--FIELD VALUE ...]\n\n"
@@ -32,6 +25,23 @@ def _train(arguments: Sequence[str]) -> None:
         if not arguments:
             raise SystemExit(command.USAGE)
         return
+    workdir, config = read_training(arguments)
+
+    from tts_gen import runs
+
+    command.use_compile_cache()
+    runs.train(config, workdir)
+
+
+def read_training(arguments: Sequence[str]) -> tuple[Path, Config]:
+    """What arguments of train.py, CONFIG first, ask for: directory of the run, settings.
+
+    Raises UserError, and SystemExit where an option or its value is wrong, which tyro has told by then.
+    """
+    from typing import Annotated
+
+    import tyro
+
     config = read_config_file(arguments[0])
 
     def job(workdir: Path, config: Annotated[Config, tyro.conf.arg(name="")] = config) -> tuple[Path, Config]:
@@ -48,8 +58,7 @@ def _train(arguments: Sequence[str]) -> None:
         raise UserError(
             "data.features is empty: give the feature store, --data.features DIR (made by `tts-gen prepare`)"
         )
-    command.use_compile_cache()
-    runs.train(config, workdir)
+    return workdir, config
 
 
 def _split_commas(arguments: Sequence[str]) -> list[str]:
