@@ -47,11 +47,12 @@ ALLOWED = {
     "demo": "config progress",
     "command": "config",
     "doors": "config command runs vocoders evaluation",
-    "cli": "config command corpora features runs vocoders convert synthesis demo",
+    "sweep": "config command doors features runs",
+    "cli": "config command corpora features runs vocoders convert synthesis sweep demo",
 }
 """part of the package -> parts it may import"""
 
-NO_JAX = {"config", "text", "corpora", "align", "features", "batches", "writer", "torch_file", "demo"}
+NO_JAX = {"config", "text", "corpora", "align", "features", "batches", "writer", "torch_file", "demo", "sweep"}
 FLAX = {"layers", "encoder", "text_encoder", "decoders", "tasks", "joint", "vocoders"}
 
 

@@ -83,6 +83,24 @@ def _demo(options: argparse.Namespace) -> None:
     demo(options.out, options.corpus)
 
 
+def _sweep(options: argparse.Namespace) -> None:
+    from tts_gen import sweep
+
+    sys.path.insert(0, "")  # config files import one another from the project's folder, as beside train.py
+    points = sweep.read_grid(options.config, options.directory, options.over, options.rest)
+    if options.list:
+        for index, point in enumerate(points):
+            print(f"{index}  {point.run.name}  {point.command}")
+    elif options.table:
+        print(sweep.write_tables(points, options.directory))
+    elif options.index is None:
+        sweep.run(points, points, options.directory)
+    elif 0 <= options.index < len(points):
+        sweep.run(points, [points[options.index]], options.directory)
+    else:
+        raise UserError(f"--index {options.index}: the grid has {len(points)} points, 0 to {len(points) - 1}")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tts-gen", description="How should prosody and speech be generated: by regression, flows or diffusion?",
@@ -147,6 +165,21 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--symbols", type=Path, metavar="FILE", help="its symbol table, one a line, if not the usual")
         sub.set_defaults(function=_convert)
 
+    sub = subcommand("sweep", _sweep, "a grid of runs that differ in some fields of a config, and a table of results")
+    sub.epilog = (
+        "Options of train.py may follow and hold for all runs: --data.features STORE --train.steps 300. The same command "
+        "again goes on where it stopped; a run that fails does not end the others."
+    )
+    sub.add_argument("config", metavar="CONFIG", help="as for train.py, whose --help after CONFIG lists the fields")
+    sub.add_argument("directory", type=Path, metavar="DIR", help="gets a run directory a point, results.csv, .md")
+    over = "a field and its values (repeat); for values with commas put semicolons between: 'data.buckets=24,64;32,128'"
+    sub.add_argument("--over", action="append", required=True, metavar="FIELD=VALUE,VALUE,...", help=over)
+    what = sub.add_mutually_exclusive_group()
+    array = "run one point only, counted from 0: in a job array, $SLURM_ARRAY_TASK_ID or $JOB_COMPLETION_INDEX"
+    what.add_argument("--index", type=int, metavar="I", help=array)
+    what.add_argument("--list", action="store_true", help="print index, name and command of every point, run nothing")
+    what.add_argument("--table", action="store_true", help="write and print the results there are, run nothing")
+
     sub = subcommand("demo", _demo, "everything: corpus, features, six models, evaluation, three sentences, report")
     sub.add_argument("--out", type=Path, default=Path("runs/demo"))
     sub.add_argument("--corpus", choices=("asterisk", "espeak"), default="asterisk")
@@ -154,7 +187,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    options = _parser().parse_args()
+    parser = _parser()
+    options, options.rest = parser.parse_known_args()
+    if options.rest and options.function is not _sweep:
+        parser.error(f"unrecognized arguments: {' '.join(options.rest)}")
     return command.guarded(lambda _: options.function(options))(())
 
 
