@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tts_gen import flat, runs, tasks
@@ -85,7 +86,13 @@ def write_untrained(config: Config, store: FeatureStore, run: Path) -> None:
     run.mkdir(exist_ok=True)
     runs._write_run(config, run, store)
     with Checkpoints(run) as checkpoints:
-        checkpoints.save(1, {"ema": flat.flatten(params)}, flat.layout(params), 0.0)
+        checkpoints.save(1, {"ema": flat.flatten(params)}, flat.layout(params), {"val_loss": 0.0})
+
+
+def mean_loss(task, variables, batch, rng, train: bool):
+    """Over all valid positions of the batch, as a training step takes it."""
+    sums, counts = tasks.loss_sums(task, variables, batch, rng, train)
+    return jnp.sum(sums) / jnp.sum(counts)
 
 
 def with_train(config: Config, **changes) -> Config:

@@ -81,7 +81,8 @@ def test_few_shapes_and_all_rows_full(store):
     assert shapes == {(16, 8), (8, 16)}
     assert [b["phoneme"].shape for b in batches.examples()] == [(8, 16), (16, 8)]
     assert batches[0]["phoneme"].shape == (8, 16)
-    assert batch_rows(1024, 128) == 8 and batch_rows(10, 128) == 8 and batch_rows(1024, 24) == 40
+    assert [batch_rows(Data(batch_size=n), length) for n, length in ((1024, 128), (10, 128), (1024, 24))] == [8, 8, 40]
+    assert batch_rows(Data(batch_size=1024, row_multiple=16), 24) == 32
 
 
 def test_long_prosody_utterances_are_left_out_and_named(store, caplog):
@@ -90,7 +91,7 @@ def test_long_prosody_utterances_are_left_out_and_named(store, caplog):
     long = [store.index[p].id for p in store.split("train") if store.index[p].n_phonemes > 12]
     with caplog.at_level(logging.WARNING):
         batches = TrainingBatches(store, short)
-    assert f"{len(long)} of 42 train utterances" in caplog.text and f"first {long[0]}" in caplog.text
+    assert f"{len(long)} of 42 train utterances" in caplog.text and f"(data.buckets): {long[0]}, " in caplog.text
     assert not set(long) & {i for s in range(20) for i in batches.ids(s)}
 
 

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from models import GENERATIVE, make_store, randomised, small_config, small_decoder, write_untrained
+from models import GENERATIVE, make_store, mean_loss, randomised, small_config, small_decoder, write_untrained
 
 from tts_gen import command, doors, runs, tasks
 from tts_gen.batches import prosody_batch
 from tts_gen.config import UserError
+from tts_gen.decoders import DECODERS
 from tts_gen.decoders.guidance import condition, guided
 from tts_gen.layers import length_mask
 
@@ -65,8 +66,10 @@ def test_regressions_without_a_single_spread_out_mean_refuse(loss):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_guidance_exaggerates_a_planted_style(family):
     """y = -1 or 1 by style, + N(0, 0.5^2); a fifth of the training sequences do not tell their style."""
-    module = small_decoder(family, **FAMILIES[family], dropout=0.0).build(C)
-    mask, optimizer = jnp.ones((64, 4)), optax.adam(1e-2)
+    # In few steps even the exact denoiser does not get there: guidance is stiff.
+    steps = {"solver_steps": 40} if hasattr(DECODERS[family], "solver") else {}
+    module = small_decoder(family, **FAMILIES[family], **steps, dropout=0.0).build(C)
+    mask, optimizer = jnp.ones((64, 4)), optax.adam(optax.cosine_decay_schedule(1e-2, 200))
 
     def told(style):
         return jnp.broadcast_to(jnp.stack([style, jnp.abs(style)], -1)[:, None], (len(style), 4, 2))
@@ -80,14 +83,14 @@ def test_guidance_exaggerates_a_planted_style(family):
     @jax.jit
     def step(params, state, key):
         y, cond = data(key)
-        mean = lambda p: module.apply(p, y, cond, mask, key, True, method="loss").mean()  # noqa: E731
+        mean = lambda p: module.apply(p, y, cond, mask, jax.random.fold_in(key, 1), True, method="loss").mean()  # noqa: E731
         updates, state = optimizer.update(jax.grad(mean)(params), state)
         return optax.apply_updates(params, updates), state
 
     y, cond = data(KEY)
     params = jax.jit(lambda: module.init(KEY, y, cond, mask, KEY, False, method="loss"))()
     state = optimizer.init(params)
-    for i in range(150):
+    for i in range(200):
         params, state = step(params, state, jax.random.key(i))
 
     @jax.jit
@@ -122,7 +125,7 @@ def test_dropped_labels_train_the_unknown_rows(store):
     variables = randomised(jax.jit(lambda: task.init(KEY, batch, KEY, False, method="loss"))())
     rows = {}
     for train in (True, False):
-        loss = functools.partial(tasks.mean_loss, task, batch=batch, rng=KEY, train=train)
+        loss = functools.partial(mean_loss, task, batch=batch, rng=KEY, train=train)
         gradient = jax.jit(jax.grad(loss))(variables)["params"]["encoder"]
         rows[train] = [np.abs(gradient[name]["embedding"]).max(1) for name in ("speaker", "style")]
     assert all(of[0] == 0 and of[1:].max() > 0 for of in rows[False])

@@ -4,7 +4,8 @@
   below batches, layers below encoder and decoders below tasks, training below runs, runs below evaluation, synthesis
   and conversion, the command on top;
 - text, corpora, align, features and evaluation.metrics import neither jax nor flax; flax is imported by models alone;
-- the training machinery (flat, parallel, checkpoint, writer, training) sees nothing of speech;
+- the training machinery (flat, parallel, optimizers, steps, watchdog, window, speed, checkpoint, writer, training) sees
+  nothing of speech;
 - `import tts_gen.cli` and its --help load nothing heavy.
 """
 
@@ -26,19 +27,26 @@ ALLOWED = {
     "align": "config text",
     "features": "config text corpora align progress",
     "batches": "config features",
+    "draws": "",
     "layers": "",
-    "encoder": "config layers",
-    "text_encoder": "layers",
-    "decoders": "config layers",
-    "tasks": "config layers encoder decoders features",
+    "encoder": "config draws layers",
+    "text_encoder": "draws layers",
+    "decoders": "config draws layers",
+    "tasks": "config draws layers encoder decoders features",
     "joint": "config layers text_encoder",
     "front_end": "config text corpora",
     "flat": "",
-    "parallel": "config",
-    "checkpoint": "config flat",
+    "parallel": "config flat",
+    "optimizers": "config flat",
+    "steps": "config draws flat optimizers parallel",
+    "watchdog": "",
+    "window": "",
+    "speed": "",
+    "checkpoint": "config flat parallel",
     "writer": "",
-    "training": "config flat parallel checkpoint writer",
-    "runs": "config features batches decoders tasks joint front_end flat checkpoint training",
+    "training": "config flat optimizers parallel steps speed watchdog window checkpoint writer",
+    "finetune": "config features",
+    "runs": "config features batches decoders tasks joint front_end flat parallel checkpoint finetune training",
     "torch_file": "config",
     "vocoders": "config torch_file",
     "convert": "config features layers text_encoder decoders joint front_end runs torch_file vocoders",

@@ -211,7 +211,7 @@ def acoustic(store, tmp_path_factory):
     runs._write_run(config, run, store)
     (run / "metrics.jsonl").write_text("")
     with Checkpoints(run) as checkpoints:
-        checkpoints.save(1, {"ema": flat.flatten(params)}, flat.layout(params), 0.0)
+        checkpoints.save(1, {"ema": flat.flatten(params)}, flat.layout(params), {"val_loss": 0.0})
     return run
 
 

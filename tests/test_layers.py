@@ -11,7 +11,6 @@ from tts_gen.layers import (
     ConvBlock,
     GroupNorm,
     TransformerBlock,
-    dropout_masks,
     length_mask,
     mish,
     rotary,
@@ -23,22 +22,6 @@ KEY = jax.random.key(0)
 
 def test_length_mask():
     np.testing.assert_array_equal(length_mask(jnp.array([0, 2, 3]), 3), [[0, 0, 0], [1, 1, 0], [1, 1, 1]])
-
-
-@pytest.mark.parametrize("rate", [0.1, 0.5])
-def test_dropout_keeps_the_mean(rate):
-    masks = dropout_masks(KEY, rate, 3, (50, 100))
-    assert len(masks) == 3
-    for mask in masks:
-        kept = np.asarray(mask) > 0
-        assert np.unique(np.asarray(mask)).size == 2
-        assert abs(1 - kept.mean() - rate) < 0.02
-        assert abs(mask.mean() - 1) < 0.05
-    assert not np.array_equal(masks[0], masks[1])
-
-
-def test_no_dropout_in_evaluation():
-    assert dropout_masks(None, 0.5, 2, (3,)) == [1.0, 1.0] == dropout_masks(KEY, 0.0, 2, (3,))
 
 
 def test_rotary_products_depend_on_the_distance_alone():

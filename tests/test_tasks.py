@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from models import make_store, randomised, small_config
+from models import make_store, mean_loss, randomised, small_config
 from scipy import integrate, stats
 
 from tts_gen import tasks
@@ -44,7 +44,7 @@ class Built:
         self.loss = jax.jit(lambda batch, rng: self.task.apply(self.variables, batch, rng, False, method="loss"))
         self.sample = jax.jit(lambda batch, rng: self.task.apply(self.variables, batch, rng, 1.0, method="sample"))
         self.log_prob = jax.jit(lambda batch, rng: self.task.apply(self.variables, batch, rng, method="log_prob"))
-        self.mean_loss = lambda variables, batch: tasks.mean_loss(self.task, variables, batch, KEY, True)
+        self.mean_loss = lambda variables, batch: mean_loss(self.task, variables, batch, KEY, True)
 
 
 @pytest.fixture(scope="module", params=["prosody", "acoustic"])

@@ -6,6 +6,7 @@ own rows, so
 another number of hosts sees the same global batch, and all hosts have the same shape at each step.
 """
 
+import functools
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,8 +19,7 @@ from tts_gen.features.pooling import interpolate_unvoiced
 from tts_gen.features.stats import Stats
 from tts_gen.features.store import Features, FeatureStore
 
-ROW_MULTIPLE = 8
-"""rows of a batch are a multiple of it, so that the same global batch divides over 1, 2, 4 or 8 devices"""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Plan:
         if config.task == "prosody":
             length = np.array([e.n_phonemes for e in entries], int)
             if len(long := positions[length > buckets[-1]]):
-                logging.getLogger(__name__).warning(
-                    "%d of %d %s utterances have more than %d phonemes and are left out (data.buckets), first %s",
-                    len(long), len(positions), split, buckets[-1], store.index[long[0]].id,
+                log.warning(
+                    "%d of %d %s utterances have more than %d phonemes and are left out (data.buckets): %s",
+                    len(long), len(positions), split, buckets[-1], _some([store.index[p].id for p in long]),
                 )  # fmt: skip
             positions, length = positions[length <= buckets[-1]], length[length <= buckets[-1]]
             times = np.ones_like(length)
@@ -63,7 +63,7 @@ class Plan:
             raise UserError(f"{store.root}: no {split} utterance fits data.buckets {tuple(map(int, buckets))}")
         bucket = buckets[np.minimum(np.searchsorted(buckets, length), len(buckets) - 1)]
         members = {int(b): np.repeat(positions[bucket == b], times[bucket == b]) for b in np.unique(bucket)}
-        return cls(config.train.seed, members, {b: batch_rows(config.data.batch_size, b) for b in members})
+        return cls(config.train.seed, members, {b: batch_rows(config.data, b) for b in members})
 
     @property
     def batches_per_round(self) -> dict[int, int]:
@@ -91,9 +91,9 @@ class Plan:
         return np.concatenate(shuffled)[first - epochs[0] * len(members) :][:n]
 
 
-def batch_rows(batch_size: int, length: int) -> int:
-    """Sequences in a batch of `batch_size` positions, a multiple of ROW_MULTIPLE."""
-    return max(1, batch_size // length // ROW_MULTIPLE) * ROW_MULTIPLE
+def batch_rows(data: Data, length: int) -> int:
+    """Sequences in a batch of `data.batch_size` positions, a multiple of `data.row_multiple`."""
+    return max(1, data.batch_size // length // data.row_multiple) * data.row_multiple
 
 
 class TrainingBatches(grain.sources.RandomAccessDataSource):
@@ -109,8 +109,13 @@ class TrainingBatches(grain.sources.RandomAccessDataSource):
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         bucket, positions = self.plan(step)
         crop = np.random.default_rng((self.plan.seed, 2, step)).random(len(positions))
-        mine = np.array_split(np.arange(len(positions)), self.processes)[self.process]
+        mine = process_rows(len(positions), self.process, self.processes)
         return collate(self.store, self.config, positions[mine], bucket, crop[mine])
+
+    @property
+    def rows(self) -> dict[int, int]:
+        """Bucket length -> sequences in its global batch."""
+        return self.plan.rows
 
     def iterate(self, start: int) -> Iterator[dict[str, np.ndarray]]:
         """Batches from step `start` on, read ahead in threads."""
@@ -128,16 +133,25 @@ class TrainingBatches(grain.sources.RandomAccessDataSource):
         return [self.store.index[p].id for p in self.plan(step)[1]]
 
 
-def validation_batches(store: FeatureStore, config: Config, split: str = "val") -> Iterator[dict[str, np.ndarray]]:
-    """Every utterance of a split once, in the shapes of training; rows without an utterance have length 0. Crops are
-    central."""
+def process_rows(rows: int, process: int, processes: int) -> slice:
+    """Those of a global batch that a process reads, in the order of the processes."""
+    each = rows // processes
+    return slice(process * each, (process + 1) * each)
+
+
+def validation_batches(
+    store: FeatureStore, config: Config, split: str = "val", process: int = 0, processes: int = 1
+) -> Iterator[dict[str, np.ndarray]]:
+    """Every utterance of a split once, in the shapes of training: this process's part of each global batch. Rows
+    without an utterance have length 0. Crops are central."""
     plan = Plan.build(store, config, split)
     for bucket, members in plan.members.items():
         members = np.unique(members)
         for first in range(0, len(members), plan.rows[bucket]):
             rows = members[first : first + plan.rows[bucket]]
             batch = collate(store, config, rows, bucket, np.full(len(rows), 0.5))
-            yield {k: _pad_rows(v, plan.rows[bucket]) for k, v in batch.items()}
+            mine = process_rows(plan.rows[bucket], process, processes)
+            yield {k: _pad_rows(v, plan.rows[bucket])[mine] for k, v in batch.items()}
 
 
 SHORTEST = {"prosody": 32, "acoustic": 256}
@@ -176,14 +190,51 @@ def collate(
     store: FeatureStore, config: Config, positions: np.ndarray, bucket: int, crop: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Padded batch. `crop` [B] in 0..1 is where an acoustic crop of `bucket` frames lies in an utterance that is
-    longer."""
-    utterances = store.read(positions)
+    longer.
+
+    A row whose record is damaged, or holds values that are not finite, is all zeros, length included, and its utterance
+    is named in the log. Raises UserError where no row of a batch can be used.
+    """
+    found = [_readable(store, p) for p in positions]
+    usable = [u for u in found if u is not None]
+    if not usable:
+        names = _some([store.index[p].id for p in positions])
+        raise UserError(f"{store.root}: none of the utterances of a batch can be used: {names}; see above")
+    utterances = [usable[0] if u is None else u for u in found]
     if config.task == "prosody":
-        return prosody_batch(utterances, store.stats, bucket)
-    crops = [
-        crop_frames(whole(u, store.stats), bucket, config.data, at) for u, at in zip(utterances, crop, strict=True)
-    ]
-    return acoustic_batch(crops, store.stats, config.data.max_phonemes, bucket)
+        batch = prosody_batch(utterances, store.stats, bucket)
+    else:
+        crops = [
+            crop_frames(whole(u, store.stats), bucket, config.data, at) for u, at in zip(utterances, crop, strict=True)
+        ]
+        batch = acoustic_batch(crops, store.stats, config.data.max_phonemes, bucket)
+    for row, u in enumerate(found):
+        if u is None:
+            for values in batch.values():
+                values[row] = 0
+    return batch
+
+
+def _readable(store: FeatureStore, position: int) -> Features | None:
+    """An utterance, or None where its record is damaged or not finite, which is logged once."""
+    try:
+        (u,) = store.read([position])
+    except UserError as error:
+        _left_out(str(error))
+        return None
+    if np.isfinite(u.mel).all() and np.isfinite(u.log_f0[u.voiced]).all():
+        return u
+    _left_out(f"utterance {store.index[position].id} in {store.root}: its mel or f0 is not finite")
+    return None
+
+
+@functools.cache
+def _left_out(why: str) -> None:
+    log.warning("%s; left out, training goes on without it", why)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def prosody_batch(utterances: Sequence[Features], stats: Stats, positions: int) -> dict[str, np.ndarray]:

@@ -1,41 +1,52 @@
-"""Checkpoints by Orbax: asynchronous, atomic, the newest and the best kept, every leaf verified by a checksum when
-read."""
+"""Checkpoints by Orbax: asynchronous, atomic, the newest and the best kept, every leaf verified by a hash when read."""
 
 import logging
-import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
-from tts_gen import flat
+from tts_gen import flat, parallel
 from tts_gen.config import UserError
 
 log = logging.getLogger(__name__)
 
+UNREADABLE = float("inf")
+"""stands for a metric that was not measured at a step, or is lost"""
+
 
 class Checkpoints:
-    """The `checkpoints` folder of a run. Usable as a context manager, which waits for the last save."""
+    """The `checkpoints` folder of a run, or another `address` (a folder, gs://bucket/...). Usable as a context manager,
+    which waits for the last save.
 
-    def __init__(self, run: str | Path):
-        self.directory = Path(run).absolute() / "checkpoints"
+    The newest `latest` steps are kept and the `best` with the lowest `metric`.
+    """
+
+    def __init__(
+        self, run: str | Path, address: str = "", latest: int = 2, best: int = 1, metric: str = "val_loss"
+    ):  # fmt: skip
+        self.run, self.metric = run, metric
+        self.directory = epath.Path(address) if address else epath.Path(run).absolute() / "checkpoints"
         keep = [
-            checkpoint_managers.LatestN(2),
-            checkpoint_managers.BestN(get_metric_fn=_loss, reverse=True, n=1),
+            checkpoint_managers.LatestN(latest),
+            checkpoint_managers.BestN(get_metric_fn=self._value, reverse=True, n=best),
         ]
         options = ocp.CheckpointManagerOptions(
             preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
             cleanup_tmp_directories=True,
-            best_fn=_loss,  # without it the losses would not be written
+            best_fn=self._value,  # without it the metrics would not be written
             best_mode="min",
         )
         handlers = {"state": ocp.StandardCheckpointHandler(), "notes": ocp.JsonCheckpointHandler()}
         try:
             self.manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
-        except ValueError as error:  # it reads the losses of all steps at once
+        except ValueError as error:  # it reads the metrics of all steps at once
             raise UserError(
                 f"{self.directory}: a file */metrics/metrics is damaged ({error}); delete its step"
             ) from error
@@ -44,26 +55,39 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_) -> None:
-        self.manager.close()
+        self._finish("the last checkpoint", self.manager.close)
 
     @property
     def steps(self) -> list[int]:
         return sorted(self.manager.all_steps())
 
-    def save(self, step: int, state: Any, layout: flat.Layout, val_loss: float) -> None:
-        """Saves in the background; a step that is already there is left alone. `layout` is that of state.params."""
+    def save(self, step: int, state: Any, layout: flat.Layout, metrics: Mapping[str, float]) -> None:
+        """Saves in the background; a step that is already there is left alone. `layout` is that of state.params.
+
+        A save that fails (a full disk) is reported at the next one, which is tried all the same.
+        """
         if step in self.manager.all_steps():
             return
-        notes = {"checksums": checksums(state), "layout": layout}
+        self._finish("the checkpoint before", self.manager.check_for_errors)
+        notes = {"hashes": hashes(state), "layout": layout}
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes))
-        self.manager.save(step, args=items, metrics={"val_loss": val_loss})
+        save = lambda: self.manager.save(step, args=items, metrics=dict(metrics))  # noqa: E731
+        self._finish(f"the checkpoint of step {step}", save)
+
+    def _finish(self, what: str, action: Any) -> None:
+        """What Orbax raises where storage fails is of many types; none of them may end a training."""
+        try:
+            action()
+        except Exception as error:
+            message = str(error).splitlines()[0] if str(error) else type(error).__name__
+            log.warning("%s: %s could not be saved (%s); the next save is tried", self.directory, what, message)
 
     def best_step(self) -> int:
-        """The step with the lowest validation loss, the newest where none was validated."""
+        """The step with the lowest metric, the newest where none was validated."""
         if not self.steps:
-            run = self.directory.parent
+            run = self.run
             raise UserError(f"{run} holds no checkpoint; train it first: python train.py CONFIG --workdir {run}")
-        losses = {s: _loss(self.manager.metrics(s)) for s in self.steps}
+        losses = {s: self._value(self.manager.metrics(s)) for s in self.steps}
         return min(losses, key=lambda s: (losses[s], -s))
 
     def restore(self, step: int, abstract: Any) -> tuple[Any, flat.Layout]:
@@ -75,8 +99,10 @@ class Checkpoints:
         except Exception as error:  # what Orbax itself raises where a file of an array is gone
             raise UserError(f"{folder} cannot be read: {error}") from error
         state, notes = restored["state"], restored["notes"]
-        if wrong := [name for name, value in checksums(state).items() if notes["checksums"].get(name) != value]:
-            raise UserError(f"{folder} is damaged: {', '.join(wrong[:3])} differ from their checksums")
+        if "hashes" not in notes:
+            raise UserError(f"{folder} was saved by an earlier version of tts_gen, which this one does not read")
+        if wrong := [name for name, value in hashes(state).items() if notes["hashes"].get(name) != value]:
+            raise UserError(f"{folder} is damaged: {', '.join(wrong[:3])} differ from their hashes")
         return state, notes["layout"]
 
     def restore_ema(self, step: int) -> dict:
@@ -98,9 +124,13 @@ class Checkpoints:
         damaged = []
         for step in reversed(self.steps):
             try:
-                state, _ = self.restore(step, abstract)
-            except UserError as error:
-                log.warning("%s; going back to the step before", error)
+                state, error = self.restore(step, abstract)[0], ""
+            except UserError as found:
+                state, error = None, str(found)
+            try:
+                parallel.agree(error)  # what one process cannot read, none uses
+            except UserError as found:
+                log.warning("%s; going back to the step before", found)
                 damaged.append(step)
                 continue
             for later in damaged:
@@ -110,16 +140,37 @@ class Checkpoints:
             raise UserError(f"{self.directory}: no checkpoint can be read; delete the folder to train from the start")
         return None
 
+    def _value(self, metrics: Mapping[str, float] | None) -> float:
+        """Of the metric by which steps are ranked; infinite where it was not measured or its file is gone."""
+        return (metrics or {}).get(self.metric, UNREADABLE)
 
-def _loss(metrics: dict[str, float] | None) -> float:
-    """Infinite where the file is gone."""
-    return metrics["val_loss"] if metrics else float("inf")
 
-
-def checksums(state: Any) -> dict[str, int]:
-    """CRC-32 of each leaf's bytes."""
-    leaves = jax.tree_util.tree_leaves_with_path(state)
+def hashes(state: Any) -> dict[str, str]:
+    """64 bits of each leaf: the same for the same values, however they are laid out over devices and processes."""
+    found = _hashes(jax.tree.map(jnp.asarray, state))
+    named = jax.tree_util.tree_leaves_with_path(state)
     return {
-        jax.tree_util.keystr(path, simple=True): zlib.crc32(np.ascontiguousarray(leaf).tobytes())
-        for path, leaf in leaves
+        jax.tree_util.keystr(path, simple=True): "{:08x}{:08x}".format(*np.asarray(value))
+        for (path, _), value in zip(named, found, strict=True)
     }
+
+
+@jax.jit
+def _hashes(state: Any) -> list[jax.Array]:
+    """[2] uint32 for each leaf: sums, modulo 2^32, over its elements of a one-to-one mix of an element's bits with its
+    place, so no change of a single element can go unseen. On the device, since an array of many processes is on none
+    of them whole."""
+
+    def mix(x):
+        """The finaliser of MurmurHash3."""
+        x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+        x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+        return x ^ (x >> 16)
+
+    def of_leaf(x):
+        bits = jax.lax.bitcast_convert_type(x.ravel(), jnp.uint32)
+        place = jnp.arange(bits.size, dtype=jnp.uint32)
+        mixed = [mix(bits + mix(place + jnp.uint32(seed))) for seed in (0x9E3779B9, 0x7F4A7C15)]
+        return jnp.stack([jnp.sum(m, dtype=jnp.uint32) for m in mixed])
+
+    return [of_leaf(x) for x in jax.tree.leaves(state)]

@@ -83,6 +83,9 @@ class Data:
     """lengths that batches are padded to: phonemes (prosody), or the one crop length in frames (acoustic)"""
     batch_size: int = 1024
     """positions in a batch over all devices, padding included; a bucket of length L holds batch_size // L sequences"""
+    row_multiple: int = 8
+    """sequences in a batch are a multiple of it, so that the same batch divides over 1, 2, 4 or 8 devices; a batch for
+    more of them needs a larger one"""
     context: int = 8
     """acoustic: phonemes kept before and after a crop for the encoder to see"""
     max_phonemes: int = 64
@@ -126,6 +129,11 @@ class Decoder:
         return True
 
     @property
+    def exact(self) -> bool:
+        """Whether `loss` is -log p / C, a density's (or a bound of it)."""
+        return False
+
+    @property
     def guided(self) -> bool:
         """Whether `sample` takes classifier-free guidance."""
         return True
@@ -142,25 +150,67 @@ class Train:
 
     steps: int = 1000
     """where to stop; more can be asked for later, the run goes on"""
+    init_from: str = ""
+    """another run, whose parameters this one starts from (fine-tuning). The ways to start, in this order: the newest
+    checkpoint in the workdir; init_from; from nothing. Phonemes, speakers and styles that it does not know get new
+    rows"""
+    frozen: tuple[str, ...] = ()
+    """parameters that stay as they start, by the beginning of their path: encoder, encoder/speaker, decoder"""
+    optimizer: typing.Literal["adamw", "nadamw", "radam", "adabelief", "lion", "rmsprop", "sgd"] = "adamw"
+    """optax's, each with decoupled weight decay"""
     learning_rate: float = 1e-3
-    """peak, after a linear warm-up and before a cosine decay to a twentieth of it"""
+    """peak, after a linear warm-up"""
     warmup: int = 50
     """steps"""
+    decay: typing.Literal["cosine", "linear", "constant", "rsqrt"] = "cosine"
+    """of the learning rate after the warm-up: to a twentieth (cosine, linear), not at all, or as 1 / sqrt(step)"""
     decay_steps: int = 1000
-    """step at which the cosine ends; not `steps`, so that stopping early or going on changes no step that both runs
-    take"""
+    """step at which cosine and linear end; not `steps`, so that stopping early or going on changes no step that both
+    runs take"""
     weight_decay: float = 1e-2
+    decay_on: typing.Literal["kernels", "all"] = "kernels"
+    """what weight decay acts on: kernels of dense layers and convolutions, or also biases, norms and embeddings"""
     clip: float = 1.0
     """largest global norm of the gradient"""
     ema: float = 0.99
     """decay of the parameters' running mean, which is what is evaluated; shorter memory in the first steps"""
     seed: int = 0
+    precision: typing.Literal["float32", "bfloat16"] = "float32"
+    """of the networks' arithmetic; parameters, their gradients' sums, statistics and likelihoods are float32 always"""
+    accumulate: int = 1
+    """parts that a batch is taken in, one after the other: less memory, the same step"""
+    remat: bool = False
+    """compute layers again in the backward pass instead of keeping what is inside them: less memory, about a third more
+    time"""
+    fsdp: int = 1
+    """devices that share one copy of the parameters, their mean and the optimiser's moments; 1: each holds all"""
     log_every: int = 10
     """steps"""
     save_every: int = 100
-    """steps between validations, each followed by a checkpoint; the newest and the one with the lowest loss are kept"""
+    """steps between validations, each followed by a checkpoint"""
+    keep_latest: int = 2
+    """newest checkpoints kept"""
+    keep_best: int = 1
+    """checkpoints kept with the lowest best_metric; the lowest is what is evaluated"""
+    best_metric: str = "val_loss"
+    """one of the validation's figures in metrics.jsonl: val_loss, val_bits_per_dim (flow, gaussian, mdn)"""
+    checkpoints: str = ""
+    """folder or address (gs://bucket/run) for the checkpoints; in the workdir if empty"""
+    sample_every: int = 1000
+    """steps between samples of held-out utterances: their spread and pictures go to TensorBoard; 0: none"""
     max_skipped: int = 20
     """steps in a row with a non-finite loss or gradient before the run stops"""
+    step_limit: float = 300.0
+    """seconds for a step after which stacks, and which process is late, are logged"""
+    measure_peak: bool = False
+    """time a matrix product first, so that speed is given in % of it; known accelerators need no measurement"""
+
+    def __post_init__(self):
+        names = ("steps", "accumulate", "fsdp", "log_every", "save_every", "keep_latest", "keep_best", "max_skipped")
+        limit("train", self, **dict.fromkeys(names, COUNT), clip=(1e-12, math.inf), step_limit=(1.0, math.inf))
+        none_is_fine = ("learning_rate", "warmup", "weight_decay", "sample_every")
+        limit("train", self, **dict.fromkeys(none_is_fine, (0, math.inf)))
+        limit("train", self, ema=(0.0, 1.0), seed=(0, 2**32 - 1))
 
 
 @dataclass(frozen=True)

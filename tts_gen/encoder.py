@@ -4,8 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tts_gen import config
-from tts_gen.layers import ConvBlock, TransformerBlock, dropout_masks
+from tts_gen import config, draws
+from tts_gen.layers import ConvBlock, TransformerBlock
 
 STRESSES, EDGES, PUNCTUATIONS = 4, 4, 7
 """table sizes of the features that `text.Phoneme` defines"""
@@ -31,12 +31,12 @@ class Encoder(nn.Module):
         x = sum(nn.Embed(size, c.width, name=name)(batch[name]) for name, size in tables.items())
         known = 1
         if rng is not None and c.label_dropout > 0:
-            label_key, rng = jax.random.split(rng)
-            known = jax.random.uniform(label_key, batch["speaker"].shape) >= c.label_dropout
+            label_key, rng = draws.split(rng, 2)
+            known = draws.uniform(label_key, batch["speaker"].shape) >= c.label_dropout
         voice = nn.Embed(self.speakers, c.width, name="speaker")(known * batch["speaker"])
         voice += nn.Embed(self.styles, c.width, name="style")(known * batch["style"])
         x = x + voice[:, None]
-        dropped = dropout_masks(rng, c.dropout, c.conv_layers + 2 * c.layers, x.shape)
+        dropped = draws.dropout_masks(rng, c.dropout, c.conv_layers + 2 * c.layers, x.shape)
         for _ in range(c.conv_layers):
             x = ConvBlock(c.kernel)(x, mask, dropped.pop())
         for _ in range(c.layers):

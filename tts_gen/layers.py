@@ -18,18 +18,6 @@ def length_mask(length: jax.Array, positions: int) -> jax.Array:
     return (jnp.arange(positions) < length[:, None]).astype(jnp.float32)
 
 
-def dropout_masks(rng: jax.Array | None, rate: float, n: int, shape: tuple[int, ...]) -> list[jax.Array | float]:
-    """`n` factors for inverted dropout of arrays of `shape`; `rng` None means evaluation, factors of 1.
-
-    All are drawn at once, a byte each: a draw for every layer costs XLA on CPU more to compile than the layer itself.
-    """
-    if rng is None or rate == 0:
-        return [1.0] * n
-    dropped = round(rate * 256)
-    keep = jax.random.bits(rng, (n, *shape), jnp.uint8) >= dropped
-    return list(keep.astype(jnp.float32) * (256 / (256 - dropped)))
-
-
 class ConvBlock(nn.Module):
     """x + dropped W gelu(conv(layer_norm(x))): [B, L, D] -> [B, L, D]. `dropped`: a factor. Starts as the identity."""
 

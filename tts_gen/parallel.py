@@ -1,31 +1,123 @@
-"""One program for one CPU, the GPUs of a machine, or a pod: a mesh over all devices, batches split over it, state
-replicated."""
+"""One program for one CPU, the GPUs of a machine, or a pod: processes, a mesh over all their devices, batches split
+over it, the state copied or split.
+
+Mesh axes: `data` and `fsdp`. A batch is split over both. The state's vectors (parameters, their mean, the optimiser's
+moments) are split over `fsdp` and copied along `data`; a step gathers the parameters before it uses them.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from tts_gen import flat
 from tts_gen.config import UserError
 
-DATA = "data"
+DATA, FSDP = "data", "fsdp"
+LONGEST_MESSAGE = 4096
+"""bytes that `agree` can pass on"""
 
 
-def make_mesh() -> Mesh:
-    """All devices of all processes along one axis, `data`."""
-    return jax.make_mesh((jax.device_count(),), (DATA,), axis_types=(AxisType.Auto,))
+def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
+    """Joins the processes of one training; does nothing where there is one. Must come before all other use of jax.
+
+    With a coordinator HOST:PORT (of process 0) the number and the rank must be given too, by options or by
+    JAX_NUM_PROCESSES and JAX_PROCESS_ID; "auto" leaves all three to jax, which asks SLURM, Open MPI or the TPU's
+    metadata. Without one, what the environment says counts (`_found`). Raises UserError.
+    """
+    coordinator = coordinator or _found()
+    if not coordinator:
+        return
+    # A stop is agreed on by the training loop, and a lost process is reported by its watchdog, before jax would abort.
+    jax.config.update("jax_enable_preemption_service", False)
+    jax.config.update("jax_enable_recoverability", True)
+    if coordinator == "auto":
+        settings: dict[str, Any] = {}
+    else:
+        processes = processes or int(os.environ.get("JAX_NUM_PROCESSES", 0))
+        rank = os.environ.get("JAX_PROCESS_ID", os.environ.get("JOB_COMPLETION_INDEX", "-1"))
+        process = process if process >= 0 else int(rank)
+        if not 0 <= process < processes:
+            raise UserError(
+                f"coordinator {coordinator}: process {process} of {processes}; give --processes N and --process 0 to "
+                "N - 1, or JAX_NUM_PROCESSES and JAX_PROCESS_ID in the environment"
+            )
+        settings = {"coordinator_address": coordinator, "num_processes": processes, "process_id": process,
+                    "cluster_detection_method": "deactivate"}  # fmt: skip
+    try:
+        jax.distributed.initialize(**settings)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"coordinator {coordinator}: the processes did not find each other: {error}") from error
+
+
+def _found() -> str:
+    """The coordinator that the environment names; "auto" where jax finds it; "" for a process of its own."""
+    e = os.environ
+    many = lambda name: e.get(name, "1").isdigit() and int(e.get(name, "1")) > 1  # noqa: E731
+    launched = ("SLURM_PROCID" in e and many("SLURM_NTASKS")) or many("OMPI_COMM_WORLD_SIZE")
+    pod = "," in e.get("TPU_WORKER_HOSTNAMES", "") or many("MEGASCALE_NUM_SLICES")
+    return e.get("JAX_COORDINATOR_ADDRESS") or ("auto" if launched or pod else "")
+
+
+def make_mesh(fsdp: int = 1) -> Mesh:
+    """All devices of all processes. Raises UserError when they do not divide into groups of `fsdp`."""
+    devices = jax.device_count()
+    fitting = [n for n in range(1, devices + 1) if devices % n == 0 and flat.MULTIPLE % n == 0]
+    if fsdp not in fitting:
+        allowed = ", ".join(map(str, fitting))
+        raise UserError(f"train.fsdp is {fsdp}, but there are {devices} devices; give one of {allowed}")
+    return jax.make_mesh((devices // fsdp, fsdp), (DATA, FSDP), axis_types=(AxisType.Auto,) * 2)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def global_batch(mesh: Mesh, local: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """The global batch [B, ...] from each process's rows. Raises UserError when the rows do not divide over the
-    devices."""
-    rows = len(next(iter(local.values()))) * jax.process_count()
-    if rows % mesh.size:
-        raise UserError(
-            f"a batch of {rows} utterances does not divide over {mesh.size} devices; change data.batch_size"
-        )
-    sharding = NamedSharding(mesh, PartitionSpec(DATA))
+def split_state(mesh: Mesh, state: Any) -> Any:
+    """The sharding of each leaf: vectors over `fsdp`, scalars copied."""
+    vector = NamedSharding(mesh, PartitionSpec(FSDP))
+    return jax.tree.map(lambda x: vector if x.ndim else replicated(mesh), state)
+
+
+def check_rows(mesh: Mesh, rows: Mapping[int, int], accumulate: int) -> None:
+    """Raises UserError when the batches, `rows` sequences for each bucket length, do not divide over the devices and
+    the parts of a step."""
+    for length, count in rows.items():
+        if count % (mesh.size * accumulate):
+            parts = f" in {accumulate} parts (train.accumulate)" if accumulate > 1 else ""
+            raise UserError(
+                f"a batch has {count} sequences of length {length}, which do not divide over {mesh.size} "
+                f"devices{parts}; set data.row_multiple to {mesh.size * accumulate} or a multiple of it, "
+                f"and data.batch_size to at least {mesh.size * accumulate * max(rows)}"
+            )
+
+
+def global_batch(mesh: Mesh, local: dict[str, np.ndarray], stop: bool = False) -> dict[str, jax.Array]:
+    """The global batch [B, ...] from each process's rows, in the order of the processes.
+
+    Adds `row` [B], the place of each row in it, and `stop` [B], whether the row's process was asked to stop.
+    """
+    n = len(next(iter(local.values())))
+    row = np.arange(n, dtype=np.int32) + jax.process_index() * n
+    sharding = NamedSharding(mesh, PartitionSpec((DATA, FSDP)))
+    local = local | {"row": row, "stop": np.full(n, stop)}
     return {name: jax.make_array_from_process_local_data(sharding, value) for name, value in local.items()}
+
+
+def put(vector: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    """An array that every process holds whole, laid out over the devices."""
+    return jax.make_array_from_callback(vector.shape, sharding, lambda index: vector[index])
+
+
+def agree(error: str) -> None:
+    """Raises UserError in every process, with the message of the first that has an `error`."""
+    if jax.process_count() > 1:
+        text = np.frombuffer(error.encode()[:LONGEST_MESSAGE].ljust(LONGEST_MESSAGE), np.uint8)
+        everyone = multihost_utils.process_allgather(text)
+        error = next((t for t in (bytes(row).decode(errors="ignore").strip() for row in everyone) if t), "")
+    if error:
+        raise UserError(error)

@@ -1,7 +1,7 @@
 """A run directory: all that evaluation and synthesis need of a trained model.
 
-config.json audio.json stats.json inventory.json     what the model was built from
-checkpoints/ metrics.jsonl tensorboard/              what training wrote
+config.json audio.json stats.json inventory.json features.json     what the model was built from
+checkpoints/ metrics.jsonl spikes.jsonl tensorboard/               what training wrote
 
 A joint run (text to mel, made by `tts-gen convert`) has config.json, audio.json, symbols.json and checkpoints/.
 """
@@ -12,15 +12,17 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 
-from tts_gen import config, flat, joint, tasks, training
+from tts_gen import config, flat, joint, parallel, tasks, training
 from tts_gen.batches import TrainingBatches, validation_batches
 from tts_gen.checkpoint import Checkpoints
 from tts_gen.config import Audio, Config, UserError
@@ -29,6 +31,7 @@ from tts_gen.features.files import locked, read_json, write_json
 from tts_gen.features.inventory import Inventory
 from tts_gen.features.stats import Stats
 from tts_gen.features.store import FeatureStore
+from tts_gen.finetune import carry_over
 from tts_gen.front_end import FrontEnd
 from tts_gen.joint import Joint, JointModule
 
@@ -55,39 +58,76 @@ def config_from_dict(values: dict, where: str, cls: type = Config) -> Any:
     return replace(c, decoder=config.from_dict(DECODERS[family], decoder, f"{where}: decoder"))
 
 
-def train(c: Config, run: Path) -> None:
-    """Trains `c` in the directory `run`, or goes on there. Raises UserError, Stopped."""
-    store = FeatureStore(c.data.features)
-    task = tasks.build(c, store.inventory, store.stats)
-    run.mkdir(parents=True, exist_ok=True)
-    if jax.process_index() > 0:
-        return _train(c, run, store, task)
-    with locked(run):
-        _write_run(c, run, store)
-        _train(c, run, store, task)
+def train(c: Config, run: Path, inspect: Callable | None = None) -> None:
+    """Trains `c` in the directory `run`, or goes on there; in every process of a training alike.
+
+    `inspect(task, variables, step, writer) -> figures` looks at samples from time to time. Raises UserError, Stopped.
+    """
+    with ExitStack() as stack:
+        error, model = "", None
+        try:
+            store = FeatureStore(c.data.features)
+            task = tasks.build(c, store.inventory, store.stats)
+            batches = TrainingBatches(store, c, jax.process_index(), jax.process_count())
+            run.mkdir(parents=True, exist_ok=True)
+            if jax.process_index() == 0:
+                stack.enter_context(locked(run))
+                _write_run(c, run, store)
+            model = _model(c, store, task, inspect)
+        except (UserError, OSError) as found:
+            error = str(found)
+        parallel.agree(error)
+        validation = functools.partial(
+            validation_batches, store, c, process=jax.process_index(), processes=jax.process_count()
+        )
+        training.train(c.train, run, model, batches, validation)
 
 
-def _train(c: Config, run: Path, store: FeatureStore, task: tasks.Task) -> None:
-    training.train(
-        c.train,
-        run,
+def _model(c: Config, store: FeatureStore, task: tasks.Task, inspect: Callable | None) -> training.Model:
+    adapt = None
+    if c.train.init_from:
+        source = load(c.train.init_from)
+        if not isinstance(source, Run):
+            raise UserError(f"train.init_from: {source.path} is a joint run; give one of the {c.task} task")
+        store.audio.check_equal(source.audio, str(store.root), str(source.path))
+        old, where = jax.tree.map(np.asarray, source.variables["params"]), str(source.path)
+        adapt = lambda fresh: carry_over(old, source.inventory, fresh, store.inventory, where)  # noqa: E731
+    look = lambda params, step, writer: inspect(task, {"params": params}, step, writer)  # noqa: E731
+
+    def positions(batch: dict[str, np.ndarray]) -> tuple[int, int]:
+        acoustic = c.task == "acoustic"
+        frames = batch["mel"].shape[:2] if acoustic else batch["phoneme"].shape
+        return int(np.sum(batch["frames" if acoustic else "length"])), int(np.prod(frames))
+
+    def with_settings(function: Callable) -> Callable:
+        return lambda params, *args: function(task, {"params": params}, *args)
+
+    return training.Model(
         lambda rng, batch: task.init(rng, batch, rng, False, method="loss")["params"],
-        lambda params, batch, rng, train: tasks.mean_loss(task, {"params": params}, batch, rng, train),
-        TrainingBatches(store, c, jax.process_index(), jax.process_count()),
-        functools.partial(validation_batches, store, c),
-        lambda batch: float(np.sum(batch["frames"] if c.task == "acoustic" else batch["length"])),
-    )
+        with_settings(tasks.loss_sums), with_settings(tasks.validation_sums), positions, adapt,
+        look if inspect else None,
+    )  # fmt: skip
 
 
 def _write_run(c: Config, run: Path, store: FeatureStore) -> None:
-    """Saves what the run is; on resuming, refuses a change that would break it."""
-    path = run / "config.json"
-    if path.exists() and any(folder.name.isdigit() for folder in (run / "checkpoints").glob("*")):
+    """Saves what the run is; on resuming, refuses a change that would break it, and tells others."""
+    path, features = run / "config.json", {"index_sha256": store.fingerprint, "utterances": len(store.index)}
+    folder = epath.Path(c.train.checkpoints or run / "checkpoints")
+    if path.exists() and folder.exists() and any(entry.name.isdigit() for entry in folder.iterdir()):
         _check_resumable(config_from_dict(read_json(path), str(path)), c, path)
         check_features(run, _audio(run), Inventory.load(run / "inventory.json"), Stats.load(run / "stats.json"), store)
+        if (run / "features.json").exists() and read_json(run / "features.json") != features:
+            before = read_json(run / "features.json")["utterances"]
+            raise UserError(
+                f"{store.root} changed since {run} was started ({before} utterances then, {len(store.index)} now): its "
+                f"batches would be others. Give the store as it was, or train a new run with --train.init-from {run}"
+            )
+    else:
+        log.info("%s", "\n".join(f"{name:24} {value}" for name, value in _flat(config_to_dict(c)).items()))
     write_json(run / "audio.json", dataclasses.asdict(store.audio))
     store.stats.save(run / "stats.json")
     store.inventory.save(run / "inventory.json")
+    write_json(run / "features.json", features)
     write_json(path, config_to_dict(c))
 
 
@@ -105,16 +145,27 @@ def check_features(run: Path, audio: Audio, inventory: Inventory, stats: Stats, 
             )
 
 
-RESUMABLE = {"train.steps", "train.log_every", "train.save_every", "train.max_skipped", "data.features"}
-"""fields that may change when a run goes on"""
+RESUMABLE = {
+    "data.features",
+    *(f"train.{name}" for name in (
+        "steps", "init_from", "accumulate", "remat", "fsdp", "log_every", "save_every", "keep_latest", "keep_best",
+        "sample_every", "max_skipped", "step_limit", "measure_peak",
+    )),
+}  # fmt: skip
+"""fields that may change when a run goes on: they change no step (accumulate, remat and fsdp by rounding alone)"""
 
 
 def _check_resumable(before: Config, now: Config, path: Path) -> None:
     old, new = (_flat(json.loads(json.dumps(config_to_dict(c)))) for c in (before, now))
     for name in sorted(old.keys() | new.keys()):
-        if old.get(name) != new.get(name) and name not in RESUMABLE:
-            raise UserError(f"{path}: {name} is {old.get(name)} in this run but {new.get(name)} now; "
-                            "give the old value, or a new --workdir")  # fmt: skip
+        was, value = old.get(name), new.get(name)
+        if was == value:
+            continue
+        if name not in RESUMABLE:
+            raise UserError(
+                f"{path}: {name} is {was} in this run but {value} now; give the old value, or a new --workdir"
+            )
+        log.info("%s is %s now, was %s", name, value, was)
 
 
 def _flat(values: dict, prefix: str = "") -> dict:
@@ -195,9 +246,11 @@ def load(run: str | Path, overrides: dict[str, Any] | None = None, guidance: flo
     if cls is Joint:
         front_end = config.from_dict(FrontEnd, read_json(run / "symbols.json"), str(run / "symbols.json"))
         audio = _audio(run)
-        return JointRun(run, c, audio, front_end, c.build(audio.n_mels), *_parameters(run))
+        return JointRun(run, c, audio, front_end, c.build(audio.n_mels), *_parameters(Checkpoints(run)))
     inventory, stats = Inventory.load(run / "inventory.json"), Stats.load(run / "stats.json")
-    variables, step = _parameters(run)
+    t = c.train
+    checkpoints = Checkpoints(run, t.checkpoints, t.keep_latest, t.keep_best, t.best_metric)
+    variables, step = _parameters(checkpoints)
     return Run(run, c, _audio(run), inventory, stats, tasks.build(c, inventory, stats), variables, step, scale)
 
 
@@ -216,9 +269,9 @@ def _guidance(run: Path, c: Config | Joint, scale: float) -> float | None:
     return scale
 
 
-def _parameters(run: Path) -> tuple[dict[str, Any], int]:
+def _parameters(checkpoints: Checkpoints) -> tuple[dict[str, Any], int]:
     """The variables to evaluate, and their step."""
-    with Checkpoints(run) as checkpoints:
+    with checkpoints:
         step = checkpoints.best_step()
         return {"params": checkpoints.restore_ema(step)}, step
 
@@ -267,7 +320,7 @@ def save_joint(run: Path, c: Joint, audio: Audio, front_end: FrontEnd, params: d
         write_json(partial / "audio.json", dataclasses.asdict(audio))
         write_json(partial / "symbols.json", dataclasses.asdict(front_end))
         with Checkpoints(partial) as checkpoints:
-            checkpoints.save(0, {"ema": flat.flatten(params)}, flat.layout(params), 0.0)
+            checkpoints.save(0, {"ema": flat.flatten(params)}, flat.layout(params), {"val_loss": 0.0})
         partial.replace(run)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

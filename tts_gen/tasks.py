@@ -5,12 +5,14 @@ dicts of
 arrays as `batches` makes them; `length` [B] counts phonemes.
 """
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tts_gen import config
+from tts_gen import config, draws
 from tts_gen.config import UserError
 from tts_gen.encoder import Encoder, repeat_to_frames
 from tts_gen.features.inventory import Inventory
@@ -22,10 +24,24 @@ MEL_NOISE = 0.05
 unbounded"""
 
 
-def mean_loss(task: nn.Module, variables, batch, rng, train: bool) -> jax.Array:
-    """The masked mean over all valid positions of the batch: the one place where losses are averaged."""
+def loss_sums(task: nn.Module, variables, batch, rng, train: bool) -> tuple[jax.Array, jax.Array]:
+    """Each row's loss summed over its valid positions, and their number, both [B]: a mean over a batch, however it is
+    split, is the quotient of the sums of both. The one place where losses are masked."""
     loss, mask = task.apply(variables, batch, rng, train, method="loss")
-    return jnp.sum(loss * mask) / jnp.maximum(jnp.sum(mask), 1)
+    return jnp.sum(loss.astype(jnp.float32) * mask, 1), jnp.sum(mask, 1)
+
+
+def validation_sums(task: nn.Module, variables, batch, rng) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """Pairs as loss_sums gives: val_loss, and where the loss is a density's, val_bits_per_dim of the original
+    features."""
+    loss, mask = task.apply(variables, batch, rng, False, method="loss")
+    sums, counts = jnp.sum(loss.astype(jnp.float32) * mask, 1), jnp.sum(mask, 1)
+    found = {"val_loss": (sums, counts)}
+    if task.config.decoder.exact:
+        change, dimensions = task.change_of_variables(batch, mask)
+        bits = jnp.where(counts > 0, (sums * task.channels - change) / math.log(2), 0)
+        found["val_bits_per_dim"] = bits, dimensions
+    return found
 
 
 class Task(nn.Module):
@@ -52,7 +68,7 @@ class Task(nn.Module):
 
     def loss(self, batch, rng, train):
         """[B, L] loss per position, mean over channels, and the mask [B, L] that says which count."""
-        target_key, encoder_key, decoder_key = jax.random.split(rng, 3)
+        target_key, encoder_key, decoder_key = draws.split(rng, 3)
         cond, length = self.condition(batch, encoder_key if train else None)
         mask = length_mask(length // self.multiple * self.multiple, cond.shape[1])
         y, cost = self.noisy_target(batch, cond, mask, target_key)
@@ -77,7 +93,7 @@ class Task(nn.Module):
 
     def log_prob(self, batch, rng):
         """Nats of the original features [B], its standard error [B], and the number of dimensions [B] it covers."""
-        target_key, decoder_key = jax.random.split(rng)
+        target_key, decoder_key = draws.split(rng, 2)
         cond, length = self.condition(batch, None)
         mask = length_mask(length // self.multiple * self.multiple, cond.shape[1])
         y, cost = self.noisy_target(batch, cond, mask, target_key)
@@ -102,22 +118,22 @@ class Prosody(Task):
 
     def target(self, batch, rng):
         """Unvoiced phonemes have no f0: a fresh N(0, 1) draw stands in. Durations d become log(d + U(0, 1))."""
-        f0_key, duration_key = jax.random.split(rng)
-        return self._target(batch, f0_key, jax.random.uniform(duration_key, batch["duration"].shape))
+        f0_key, duration_key = draws.split(rng, 2)
+        return self._target(batch, f0_key, draws.uniform(duration_key, batch["duration"].shape))
 
     def noisy_target(self, batch, cond, mask, rng):
         """With u from the decoder where it has a `dequantise`: log p(d) >= E[log p(d + u) - log q(u)], a bound."""
         dequantise = getattr(self.decoder, "dequantise", None)
         if dequantise is None:
             return super().noisy_target(batch, cond, mask, rng)
-        f0_key, duration_key = jax.random.split(rng)
+        f0_key, duration_key = draws.split(rng, 2)
         d = _whole_frames(batch)
         u, log_q = dequantise(d, cond, mask, duration_key)
         # change_of_variables counts E[log(d + U)]; here u is not uniform.
         return self._target(batch, f0_key, u), log_q + jnp.log(d + u) - _mean_log_frames(d)
 
     def _target(self, batch, f0_key, u):
-        log_f0 = jnp.where(batch["voiced"], batch["log_f0"], jax.random.normal(f0_key, batch["log_f0"].shape))
+        log_f0 = jnp.where(batch["voiced"], batch["log_f0"], draws.normal(f0_key, batch["log_f0"].shape))
         frames = _whole_frames(batch) + u
         log_duration = (jnp.log(frames) - self.stats.log_duration_mean) / self.stats.log_duration_std
         return jnp.stack([log_f0, log_duration], -1)
@@ -170,7 +186,7 @@ class Acoustic(Task):
         return (h + self.position(position)) * mask, batch["frames"]
 
     def target(self, batch, rng):
-        return batch["mel"] + MEL_NOISE * jax.random.normal(rng, batch["mel"].shape)
+        return batch["mel"] + MEL_NOISE * draws.normal(rng, batch["mel"].shape)
 
     def change_of_variables(self, batch, mask):
         frames = jnp.sum(mask, 1)

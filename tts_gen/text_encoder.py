@@ -11,7 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tts_gen.layers import dropout_masks, rotary
+from tts_gen import draws
+from tts_gen.layers import rotary
 
 PRENET_LAYERS, PRENET_KERNEL, PRENET_DROPOUT = 3, 5, 0.5
 MASKED = -1e4
@@ -98,21 +99,21 @@ class TextEncoderModule(nn.Module):
     ) -> Encoded:
         """tokens [B, N] int, mask [B, N], speaker [B, speaker_width]; `rng` None: no dropout."""
         c, m = self.config, mask[..., None]
-        rngs = [None] * 5 if rng is None else list(jax.random.split(rng, 5))
+        rngs = [None] * 5 if rng is None else draws.split(rng, 5)
         shape, n_heads = tokens.shape, (tokens.shape[0], c.heads)
         embed = nn.Embed(self.symbols, c.width, embedding_init=nn.initializers.normal(c.width**-0.5), name="embedding")
         x = embed(tokens) * c.width**0.5
         if c.prenet:
-            dropped = dropout_masks(rngs[0], PRENET_DROPOUT, PRENET_LAYERS, (*shape, c.width))
+            dropped = draws.dropout_masks(rngs[0], PRENET_DROPOUT, PRENET_LAYERS, (*shape, c.width))
             x = Prenet(name="prenet")(x, mask, dropped)
         self.sow("intermediates", "prenet_output", x)
         voice = [] if speaker is None else [jnp.broadcast_to(speaker[:, None], (*shape, speaker.shape[-1]))]
         if c.speaker_at == "input":
             x, voice = jnp.concatenate([x, *voice], -1), []
 
-        of_weights = dropout_masks(rngs[1], c.dropout, c.layers, (*n_heads, shape[1], shape[1]))
-        of_blocks = dropout_masks(rngs[2], c.dropout, 2 * c.layers, x.shape)
-        of_filters = dropout_masks(rngs[3], c.dropout, c.layers, (*shape, c.filter_width))
+        of_weights = draws.dropout_masks(rngs[1], c.dropout, c.layers, (*n_heads, shape[1], shape[1]))
+        of_blocks = draws.dropout_masks(rngs[2], c.dropout, 2 * c.layers, x.shape)
+        of_filters = draws.dropout_masks(rngs[3], c.dropout, c.layers, (*shape, c.filter_width))
         for i in range(c.layers):
             x = x * m
             h = Attention(c, name=f"attention_{i}")(x, mask, of_weights[i]) * of_blocks.pop()
@@ -123,7 +124,7 @@ class TextEncoderModule(nn.Module):
 
         mean = nn.Dense(self.channels, name="mean")(x) * m
         log_std = jnp.zeros_like(mean) if c.mean_only else nn.Dense(self.channels, name="log_std")(x) * m
-        dropped = dropout_masks(rngs[4], c.duration_dropout, 2, (*shape, c.duration_width))
+        dropped = draws.dropout_masks(rngs[4], c.duration_dropout, 2, (*shape, c.duration_width))
         predict = DurationPredictor(c.duration_width, c.duration_kernel, name="duration")
         log_duration = predict(jnp.concatenate([jax.lax.stop_gradient(x), *voice], -1), mask, dropped)
         return Encoded(mean, log_std, log_duration, x)

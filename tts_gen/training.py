@@ -1,8 +1,7 @@
-"""The training loop. It sees a loss function, batches and a mesh; nothing of speech.
+"""The training loop. It sees functions, batches and devices; nothing of speech.
 
 Everything random derives from (seed, purpose, step), a batch is a function of its step, and the state holds all else:
-so
-20 steps equal 10, a stop, and 10 more, bit for bit.
+so 20 steps equal 10, a stop, and 10 more, bit for bit.
 """
 
 import logging
@@ -15,175 +14,193 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
-from tts_gen import config, flat, parallel
+from tts_gen import config, flat, optimizers, parallel, speed, steps
 from tts_gen.checkpoint import Checkpoints
 from tts_gen.config import Stopped, UserError
+from tts_gen.steps import State
+from tts_gen.watchdog import Watchdog
+from tts_gen.window import Spikes, Window
 from tts_gen.writer import Writer
 
 log = logging.getLogger(__name__)
 
-INIT, STEP, VALIDATION = range(3)
-"""purposes of random keys"""
+Batch = dict[str, np.ndarray]
 
 
-class State(NamedTuple):
-    """All that a step changes. Parameters are one vector [P]: compiling clipping, Adam and EMA for each of a model's
-    hundred
-    leaves takes XLA longer than compiling the model, and one vector shards evenly over any number of devices."""
+class Model(NamedTuple):
+    """What is trained, as pure functions of its parameters, a nested dict."""
 
-    step: jax.Array
-    params: jax.Array
-    ema: jax.Array
-    """running mean of params: what is evaluated"""
-    optimizer: optax.OptState
-    skipped: jax.Array
-    """steps in a row whose loss or gradient was not finite"""
-
-
-def key(seed: int, purpose: int, step: int | jax.Array = 0) -> jax.Array:
-    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), purpose), step)
-
-
-def make_optimizer(c: config.Train) -> optax.GradientTransformation:
-    """AdamW with clipping, a linear warm-up and a cosine decay over `decay_steps`, whatever the number of steps run."""
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, c.learning_rate, c.warmup, max(c.decay_steps, c.warmup + 1), c.learning_rate / 20
-    )
-    adamw = optax.adamw(schedule, b2=0.98, weight_decay=c.weight_decay)
-    return optax.chain(optax.clip_by_global_norm(c.clip), adamw)
+    init: Callable
+    """(rng, batch) -> params"""
+    loss: Callable
+    """(params, batch, rng, train) -> [B] sums of each row's loss, [B] what they are sums over"""
+    validate: Callable
+    """(params, batch, rng) -> name -> (sums [B], counts [B]), the loss as val_loss among them"""
+    positions: Callable[[Batch], tuple[int, int]]
+    """valid positions of a batch, and all with padding"""
+    adapt: Callable[[dict], dict] | None = None
+    """fresh params -> those to start from, on the host; None: the fresh ones"""
+    inspect: Callable[[dict, int, Writer], dict[str, float]] | None = None
+    """(params, step, writer) -> figures of samples; called in the first process alone"""
 
 
-def make_step(loss_fn: Callable, layout: flat.Layout, c: config.Train) -> Callable:
-    """`step(state, batch) -> (state, metrics)`. `loss_fn(params, batch, rng, train) -> scalar`."""
-    optimizer = make_optimizer(c)
-
-    def step(state: State, batch):
-        rng = key(c.seed, STEP, state.step)
-        params = flat.unflatten(state.params, layout)
-        loss, gradient = jax.value_and_grad(loss_fn)(params, batch, rng, True)
-        gradient = jax.lax.optimization_barrier(flat.flatten(gradient))
-        norm = optax.tree.norm(gradient)
-        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
-        params = state.params + updates
-        decay = jnp.minimum(c.ema, (1.0 + state.step) / (10.0 + state.step))
-        new = (params, decay * state.ema + (1 - decay) * params, optimizer_state)
-        kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, (state.params, state.ema, state.optimizer))
-        state = State(state.step + 1, *kept, jnp.where(finite, 0, state.skipped + 1))
-        return state, {"loss": loss, "gradient_norm": norm, "skipped": state.skipped}
-
-    return step
-
-
-def make_init(init_params: Callable, c: config.Train) -> Callable:
-    """`init(batch) -> State`; `init_params(rng, batch) -> params`. The EMA starts as a copy, after data-dependent
-    layers."""
-
-    def init(batch):
-        params = flat.flatten(init_params(key(c.seed, INIT), batch))
-        zero = jnp.zeros((), jnp.int32)
-        return State(zero, params, params.copy(), make_optimizer(c).init(params), zero)
-
-    return init
+class Program(NamedTuple):
+    run: Callable
+    operations: float | None
+    """floating-point, on all devices"""
 
 
 class Compiled:
     """A jitted function compiled ahead for each batch shape, so that compilations are counted and timed."""
 
-    def __init__(self, name: str, function: Callable, **jit_options):
-        self.name, self.jitted, self.programs, self.lock = name, jax.jit(function, **jit_options), {}, threading.Lock()
+    def __init__(self, name: str, function: Callable, devices: int, **jit_options):
+        self.name, self.devices, self.jitted = name, devices, jax.jit(function, **jit_options)
+        self.programs, self.lock = {}, threading.Lock()
 
-    def prepare(self, *args) -> Callable:
+    def prepare(self, *args) -> Program:
         """The program for these arguments' shapes; the last argument, the batch, is the one whose shape varies.
 
         A second thread that asks for a program in the making waits for it.
         """
-        shape = str(jax.tree.map(jnp.shape, args[-1]))
+        shape = str(jax.tree.map(jax.numpy.shape, args[-1]))
         if shape not in self.programs:
             with self.lock:
                 if shape not in self.programs:
                     start = time.monotonic()
-                    self.programs[shape] = self.jitted.lower(*args).compile()
+                    compiled = self.jitted.lower(*args).compile()
+                    self.programs[shape] = Program(compiled, speed.operations(compiled, self.devices))
                     log.info("compiled %s (%d) in %.1f s", self.name, len(self.programs), time.monotonic() - start)
         return self.programs[shape]
 
-    def __call__(self, *args):
-        return self.prepare(*args)(*args)
-
 
 def train(
-    c: config.Train,
-    run: Path,
-    init_params: Callable,
-    loss_fn: Callable,
-    batches: Any,
-    validation: Callable[[], Iterator[dict[str, np.ndarray]]],
-    positions: Callable[[dict[str, np.ndarray]], float],
-) -> State:
+    c: config.Train, run: Path, model: Model, batches: Any, validation: Callable[[], Iterator[Batch]]
+) -> State:  # fmt: skip
     """Trains to `c.steps`, from the newest checkpoint of `run` where there is one.
 
-    `batches.iterate(step)` yields this process's part of each global batch, `batches.examples()` is one for each shape,
-    the longest first; `batches.ids(step)` names a batch's utterances.
-    `validation()` yields the held-out batches; `positions(batch)` counts what a rate is given in. Raises Stopped after
-    a
-    SIGTERM or SIGINT, when the state is saved; UserError when too many steps in a row were not finite.
+    `batches.iterate(step)` yields this process's rows of each global batch, `batches.examples()` is one for each shape,
+    the longest first, `batches.rows` the sequences of each bucket's global batch; `batches.ids(step)` names a batch's
+    utterances. `validation()` yields this process's rows of the held-out batches.
+
+    Raises Stopped after a SIGTERM or SIGINT to any of the processes, when the state is saved; UserError when too many
+    steps in a row were not finite, when devices and batches do not fit, and when the last state cannot be saved.
     """
-    begin = time.monotonic()
-    mesh = parallel.make_mesh()
-    with _StopFlag() as stop, Checkpoints(run) as checkpoints, ThreadPoolExecutor(1) as compiler:
-        example, *others = [parallel.global_batch(mesh, batch) for batch in batches.examples()]
-        layout = flat.layout(jax.eval_shape(init_params, jax.random.key(0), example))
-        init = make_init(init_params, c)
-        sharding = parallel.replicated(mesh)
-        abstract = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), jax.eval_shape(init, example)
+    mesh = parallel.make_mesh(c.fsdp)
+    parallel.check_rows(mesh, batches.rows, c.accumulate)
+    checkpoints = Checkpoints(run, c.checkpoints, c.keep_latest, c.keep_best, c.best_metric)
+    dog = Watchdog(checkpoints.directory / "beats", jax.process_index(), jax.process_count(), c.step_limit)
+    try:
+        with _StopFlag() as stop, checkpoints, dog, ThreadPoolExecutor(1) as compiler:
+            state = _loop(c, run, model, batches, validation, mesh, stop, checkpoints, dog, compiler)
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"another process of {jax.process_count()} is gone, or cannot be reached ({reason}). Start all of them "
+            "again: they go on from the newest checkpoint"
+        ) from error
+    step = int(state.step)
+    if step and step not in checkpoints.steps:
+        newest = max(checkpoints.steps, default="none")
+        raise UserError(
+            f"{checkpoints.directory}: step {step} could not be saved, the newest that is there is {newest}; make "
+            "room, and start again to go on from it"
         )
-        step_fn = Compiled("training step", make_step(loss_fn, layout, c), donate_argnums=0)
-        validate = Compiled("validation", lambda ema, rng, x: loss_fn(flat.unflatten(ema, layout), x, rng, False))
-        # The longest bucket is compiled first, so that a lack of memory shows at once, and beside the initialisation.
-        compiling = compiler.submit(step_fn.prepare, abstract, example)
-        initialise = jax.jit(init, out_shardings=sharding, compiler_options=_quick_compilation())
-        first, state = checkpoints.restore_newest(abstract) or (0, initialise(example))
-        _announce(mesh, first, state.params, example)
-        compiling.result()
-        writer = Writer(run, first, c.steps, jax.process_index() == 0)
-        pending, val_loss = None, {}
-        iterator = batches.iterate(first) if first < c.steps else iter(())
-        window = {"time": time.monotonic(), "wait": 0.0, "positions": 0.0}
-        for step in range(first, c.steps + 1):
-            done = step == c.steps or stop.signal is not None
-            if step > first and (step % c.save_every == 0 or step == c.steps):
-                val_loss[step] = _mean_validation(validate, state.ema, c.seed, mesh, validation(), positions)
-            if step > first and (step in val_loss or done):
-                checkpoints.save(step, state, layout, val_loss.get(step, float("inf")))
-            if done:
-                break
-            waiting = time.monotonic()
-            local = next(iterator)
-            window["wait"] += time.monotonic() - waiting
-            window["positions"] += positions(local) * jax.process_count()
-            state, metrics = step_fn(state, parallel.global_batch(mesh, local))
-            if step == first:
-                jax.block_until_ready(metrics)
-                log.info("first step after %.1f s", time.monotonic() - begin)
-                for batch in others:  # compiled while the first steps run
-                    compiler.submit(step_fn.prepare, abstract, batch)
-                for batch in (example, *others):
-                    compiler.submit(validate.prepare, abstract.ema, key(c.seed, VALIDATION), batch)
-            if pending:
-                _log(c, writer, window, *pending, val_loss, batches)
-            pending = (step + 1, metrics)
-        if pending:
-            _log(c, writer, window, *pending, val_loss, batches)
-        writer.close()
-    if stop.signal is not None and int(state.step) < c.steps:
-        step, name = int(state.step), signal.Signals(stop.signal).name
+    if step < c.steps:
+        by = signal.Signals(stop.signal).name if stop.signal else "another process"
         saved = f"step {step} of {c.steps} is saved in {run}" if step else "before the first step"
-        raise Stopped(f"stopped by {name}: {saved}")
+        raise Stopped(f"stopped by {by}: {saved}")
+    return state
+
+
+def _loop(c, run, model, batches, validation, mesh, stop, checkpoints, dog, compiler) -> State:
+    begin, many = time.monotonic(), jax.process_count() > 1
+    example, *others = [parallel.global_batch(mesh, batch) for batch in batches.examples()]
+    layout = flat.layout(jax.eval_shape(model.init, jax.random.key(0), steps.split_batch(example)[0]))
+    init = steps.make_init(model.init, layout, c)
+    shapes = jax.eval_shape(init, example)
+    shardings, whole = parallel.split_state(mesh, shapes), parallel.replicated(mesh)
+    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+    step_fn = Compiled("training step", steps.make_step(model.loss, layout, c, mesh), mesh.size,
+                       donate_argnums=0, out_shardings=(shardings, whole))  # fmt: skip
+    validate = Compiled("validation", steps.make_validation(model.validate, layout), mesh.size,
+                        out_shardings=whole)  # fmt: skip
+    # The longest bucket is compiled first, so that a lack of memory shows at once, and beside the initialisation.
+    compiling = compiler.submit(step_fn.prepare, abstract, example)
+    gather = jax.jit(lambda x: x, out_shardings=whole)
+    if restored := checkpoints.restore_newest(abstract):
+        first, state = restored
+    else:
+        first, state = 0, jax.jit(init, out_shardings=shardings, compiler_options=_quick_compilation())(example)
+        if model.adapt:
+            fresh = flat.unflatten(np.asarray(gather(state.params)), layout)
+            adapted = np.asarray(flat.flatten(model.adapt(fresh)))
+            params, ema = (parallel.put(adapted, shardings.params) for _ in range(2))
+            state = state._replace(params=params, ema=ema)
+    _announce(mesh, first, layout, example)
+    compiling.result()
+    names = jax.eval_shape(validate.jitted, abstract.ema, steps.key(0, steps.VALIDATION), example)
+    if c.best_metric not in names:
+        raise UserError(f"train.best_metric {c.best_metric!r} is not one of {', '.join(names)}")
+    peak = speed.peak(mesh, c.precision, c.measure_peak)
+    writer = Writer(run, first, c.steps, jax.process_index() == 0)
+    window, spikes, rate = Window(peak), Spikes(), optimizers.schedule(c)
+    pending, figures, latest, counts, agreed = None, {}, {}, {"skipped": 0}, False
+    iterator = batches.iterate(first) if first < c.steps else iter(())
+
+    def report(step: int, metrics: dict) -> bool:
+        """Of the step before the one just dispatched, so that reading its figures does not hold the device up. Returns
+        whether a process was asked to stop."""
+        metrics = jax.tree.map(np.asarray, metrics)
+        loss = float(metrics["loss"])
+        counts["skipped"] += _check_finite(c, step, metrics, batches)
+        if (median := spikes.above(loss)) is not None:
+            writer.spike(step, loss, median, batches.ids(step - 1))
+        if step % c.log_every == 0 or step == c.steps or figures:
+            values = {"loss": loss, "gradient_norm": float(metrics["gradient_norm"])} | figures
+            values |= {"learning_rate": float(rate(step - 1))} | counts
+            values |= window.close(jax.process_count(), speed.memory_in_use())
+            writer.write(step, values)
+            writer.progress(step, _line(values, latest))
+        return bool(metrics["stop"])
+
+    for step in range(first, c.steps + 1):
+        dog.beat(step)
+        done = step == c.steps or (agreed if many else stop.signal is not None)
+        figures = {}
+        if step > first and (step % c.save_every == 0 or step == c.steps):
+            figures = _validation(validate, state.ema, c.seed, mesh, validation())
+            latest.update(figures)
+        if step > first and c.sample_every and step % c.sample_every == 0 and model.inspect:
+            params = np.asarray(gather(state.ema))
+            if jax.process_index() == 0:
+                figures |= model.inspect(flat.unflatten(params, layout), step, writer)
+        if step > first and (figures or done):
+            checkpoints.save(step, state, layout, {k: v for k, v in figures.items() if np.isfinite(v)})
+        if done:
+            break
+        with window.waiting():
+            local = next(iterator)
+        batch = parallel.global_batch(mesh, local, stop.signal is not None)
+        program = step_fn.prepare(abstract, batch)
+        state, metrics = program.run(state, batch)
+        window.add(*model.positions(local), program.operations)
+        if step == first:
+            jax.block_until_ready(metrics)
+            log.info("first step after %.1f s", time.monotonic() - begin)
+            for batch in others:  # compiled while the first steps run
+                compiler.submit(step_fn.prepare, abstract, batch)
+            for batch in (example, *others):
+                compiler.submit(validate.prepare, abstract.ema, steps.key(c.seed, steps.VALIDATION), batch)
+        if pending:
+            agreed = report(*pending) or agreed
+        pending = (step + 1, metrics)
+    if pending:
+        report(*pending)
+    writer.close()
     return state
 
 
@@ -193,46 +210,50 @@ def _quick_compilation() -> dict[str, Any]:
     return {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True} if on_cpu else {}
 
 
-def _log(c, writer, window, step, metrics, val_loss: dict[int, float], batches) -> None:
-    """The step before the one just dispatched, so that reading its metrics does not hold the device up."""
+def _check_finite(c: config.Train, step: int, metrics: dict, batches: Any) -> bool:
+    """Whether the step was skipped, which is logged. Raises UserError when that was so too many times in a row."""
     skipped = int(metrics["skipped"])
-    if skipped:
-        names = ", ".join(batches.ids(step - 1)[:8])
-        log.warning("step %d: loss or gradient not finite, skipped (%d in a row); utterances %s", step, skipped, names)
-        if skipped >= c.max_skipped:
-            raise UserError(
-                f"{skipped} steps in a row had a non-finite loss or gradient, last with utterances {names}; "
-                "lower train.learning_rate, or look at these utterances"
-            )
-    if step % c.log_every and step != c.steps and step not in val_loss:
-        return
-    seconds = time.monotonic() - window["time"]
-    rate = window["positions"] / seconds
-    values = {"loss": float(metrics["loss"]), "gradient_norm": float(metrics["gradient_norm"])}
-    if step in val_loss:
-        values["val_loss"] = val_loss[step]
-    writer.write(step, values | {"positions_per_second": rate, "data_wait": window["wait"]})
-    latest = f"  val {list(val_loss.values())[-1]:.4f}" if val_loss else ""
-    writer.progress(step, f"loss {values['loss']:.4f}{latest}  {rate:,.0f}/s  data wait {window['wait']:.2f} s")
-    window.update(time=time.monotonic(), wait=0.0, positions=0.0)
+    if not skipped:
+        return False
+    ids = batches.ids(step - 1)
+    bad = [ids[i] for i in np.flatnonzero(metrics["bad_rows"])]
+    names = f"of {', '.join(bad[:8])}" if bad else f"in the batch of {', '.join(ids[:8])}"
+    log.warning("step %d: loss or gradient not finite %s; skipped (%d in a row)", step, names, skipped)
+    if skipped >= c.max_skipped:
+        raise UserError(
+            f"{skipped} steps in a row had a non-finite loss or gradient, the last {names}; "
+            "lower train.learning_rate, or look at these utterances"
+        )
+    return True
 
 
-def _mean_validation(validate, ema, seed, mesh, batches, positions) -> float:
-    """Mean over batches, weighted by their valid positions, with the same random draws each time."""
-    total, weight = 0.0, 0.0
+def _line(values: dict[str, float], latest: dict[str, float]) -> str:
+    """What a person watches."""
+    parts = [f"loss {values['loss']:.4f}"]
+    parts += [f"val {latest['val_loss']:.4f}"] if latest else []
+    parts += [f"{values['positions_per_second']:,.0f}/s", f"data wait {values['data_wait']:.2f} s"]
+    parts += [f"{100 * values['peak_share']:.0f} % of peak"] if "peak_share" in values else []
+    return "  ".join(parts)
+
+
+def _validation(validate, ema, seed, mesh, batches) -> dict[str, float]:
+    """Means over all valid positions, with the same random draws each time (for diffusion: the same times and noise, so
+    that it varies little from one to the next)."""
+    sums: dict[str, np.ndarray] = {}
     for i, local in enumerate(batches):
-        n = positions(local)
-        total += n * float(validate(ema, key(seed, VALIDATION, i), parallel.global_batch(mesh, local)))
-        weight += n
-    return total / weight
+        rng, batch = steps.key(seed, steps.VALIDATION, i), parallel.global_batch(mesh, local)
+        for name, pair in validate.prepare(ema, rng, batch).run(ema, rng, batch).items():
+            sums[name] = sums.get(name, 0) + np.asarray(pair, np.float64)
+    return {name: float(total / count) for name, (total, count) in sums.items()}
 
 
-def _announce(mesh, first, params, batch) -> None:
-    rows, count = len(next(iter(batch.values()))), params.size
+def _announce(mesh, first: int, layout: flat.Layout, batch) -> None:
+    rows, count = batch["row"].size, sum(int(np.prod(shape)) for _, shape in layout)
     log.info(
-        "%s parameters; %s; longest batch: %d sequences, %d per device on %d device(s) of %d process(es)",
+        "%s parameters; %s; longest batch: %d sequences, %d per device on %d device(s) of %d process(es)%s",
         f"{count:,}", f"goes on from step {first}" if first else "starts at step 0",
         rows, rows // mesh.size, mesh.size, jax.process_count(),
+        f"; state split over {mesh.shape[parallel.FSDP]}" if mesh.shape[parallel.FSDP] > 1 else "",
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ class Writer:
     """Scalars of logged steps. `active` False (all processes but the first) writes nothing."""
 
     def __init__(self, run: Path, first_step: int, last_step: int, active: bool = True):
-        self.active, self.first, self.last = active, first_step, last_step
+        self.run, self.active, self.first, self.last = run, active, first_step, last_step
         self.start = time.monotonic()
         if active:
             from tensorboardX import SummaryWriter
@@ -30,6 +30,13 @@ class Writer:
         self.file.flush()
         for name, value in values.items():
             self.board.add_scalar(name, value, step)
+
+    def spike(self, step: int, loss: float, median: float, ids: list[str]) -> None:
+        """A line of spikes.jsonl: a loss far above the median of those before it, and the batch's utterances."""
+        if not self.active:
+            return
+        with (self.run / "spikes.jsonl").open("a") as file:
+            file.write(json.dumps({"step": step, "loss": loss, "median": median, "ids": ids}) + "\n")
 
     def progress(self, step: int, text: str) -> None:
         """A line in place on a terminal, a plain one otherwise."""

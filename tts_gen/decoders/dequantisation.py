@@ -6,9 +6,9 @@ Uniform noise, q = 1, leaves the model a density with steps; a q that is learnt 
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
+from tts_gen import draws
 from tts_gen.decoders import splines
 from tts_gen.decoders.dds import DDS
 
@@ -27,6 +27,6 @@ class Dequantiser(nn.Module):
         """Whole numbers d [B, L], at least 1, cond [B, L, D] -> noise u [B, L] in (0, 1) and log q(u | d, c) [B, L]."""
         net = DDS(self.width, self.layers, self.kernel, splines.parameters(BINS))
         params = net(jnp.log(d)[..., None], nn.Dense(self.width)(cond), mask, [1.0] * self.layers)
-        uniform = jax.random.uniform(rng, d.shape)
+        uniform = draws.uniform(rng, d.shape)
         v, log_det = splines.forward_and_log_det(2 * uniform - 1, params, BOUND)
         return (v + 1) / 2, -log_det

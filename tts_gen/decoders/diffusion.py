@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tts_gen import config
+from tts_gen import config, draws
 from tts_gen.config import UserError
 from tts_gen.decoders import likelihood, networks, ode, solvers
 from tts_gen.decoders.guidance import condition, guided
@@ -78,9 +78,9 @@ class DiffusionModule(nn.Module):
         return (mu + alpha * (y - mu) + sigma * eps) * mask[..., None]
 
     def loss(self, y, cond, mask, rng, train):
-        time_key, noise_key, dropout_key = jax.random.split(rng, 3)
-        eps = jax.random.normal(noise_key, y.shape, jnp.promote_types(y.dtype, jnp.float32))
-        t = ode.stratified_times(time_key, y.shape[0]).astype(eps.dtype)
+        time_key, noise_key, dropout_key = draws.split(rng, 3)
+        eps = draws.normal(noise_key, y.shape, jnp.promote_types(y.dtype, jnp.float32))
+        t = ode.training_times(time_key, y.shape[0]).astype(eps.dtype)
         return self.loss_at(y, t, eps, cond, mask, dropout_key if train else None)
 
     def loss_at(self, y, t, eps, cond, mask, rng):

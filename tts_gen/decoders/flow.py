@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.stats import norm
 
-from tts_gen import config
+from tts_gen import config, draws
 from tts_gen.config import UserError
 from tts_gen.decoders import splines
 from tts_gen.decoders.couplings import AffineCoupling, SplineCoupling
@@ -26,7 +26,6 @@ from tts_gen.decoders.dequantisation import Dequantiser
 from tts_gen.decoders.flow_layers import ActNorm, Flip, InvertibleConv, wide
 from tts_gen.decoders.guidance import Guided, guided
 from tts_gen.decoders.wavenet import WaveNet
-from tts_gen.layers import dropout_masks
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,10 @@ class Flow(config.Decoder):
     @property
     def label(self) -> str:
         return "flow"
+
+    @property
+    def exact(self) -> bool:
+        return True
 
     @property
     def multiple(self) -> int:
@@ -203,7 +206,7 @@ class FlowModule(nn.Module):
         """Squeezed y -> z and its log-determinant [B, L/s]."""
         c = self.config
         z, total = y * mask[..., None], 0.0
-        dropped = dropout_masks(rng, c.dropout, c.steps * c.layers, (*mask.shape, c.width))
+        dropped = draws.dropout_masks(rng, c.dropout, c.steps * c.layers, (*mask.shape, c.width))
         for i, params in enumerate(self._steps(z, h, mask, dropped[: c.layers])):
             layers = dropped[i * c.layers : (i + 1) * c.layers]
             z, log_det = self._step.apply(params, z, h, mask, layers, method="forward_and_log_det")

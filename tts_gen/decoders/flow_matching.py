@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtri
 
-from tts_gen import config
+from tts_gen import config, draws
 from tts_gen.decoders import likelihood, networks, ode
 from tts_gen.decoders.guidance import condition, guided
 
@@ -60,9 +60,9 @@ class FlowMatchingModule(nn.Module):
         return jnp.mean(error**2, -1)
 
     def loss(self, y, cond, mask, rng, train):
-        time_key, noise_key, dropout_key = jax.random.split(rng, 3)
-        noise = jax.random.normal(noise_key, y.shape, _at_least_float32(y))
-        t = ode.stratified_times(time_key, y.shape[0]).astype(noise.dtype)
+        time_key, noise_key, dropout_key = draws.split(rng, 3)
+        noise = draws.normal(noise_key, y.shape, _at_least_float32(y))
+        t = ode.training_times(time_key, y.shape[0]).astype(noise.dtype)
         if self.config.time == "logit_normal":
             t = nn.sigmoid(ndtri(t))
         return self.loss_at(y, cond, mask, t, noise, dropout_key if train else None)

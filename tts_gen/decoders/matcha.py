@@ -15,7 +15,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tts_gen.layers import GroupNorm, dropout_masks, mish, time_embedding
+from tts_gen import draws
+from tts_gen.layers import GroupNorm, mish, time_embedding
 
 
 class TimeMLP(nn.Module):
@@ -185,7 +186,7 @@ class MatchaUNet(nn.Module):
     def _dropped(self, rng, batch: int, lengths_and_widths: list[tuple[int, int]]):
         """Two factors for each transformer. Drawn at once and then split: draws are dear to compile."""
         each = [s for length, w in lengths_and_widths for s in [(length, w), (length, 4 * w)] * self.blocks]
-        (factors,) = dropout_masks(rng, self.dropout, 1, (batch, sum(map(math.prod, each))))
+        (factors,) = draws.dropout_masks(rng, self.dropout, 1, (batch, sum(map(math.prod, each))))
         if isinstance(factors, float):
             return itertools.repeat(factors)
         ends = list(itertools.accumulate(map(math.prod, each)))

@@ -3,16 +3,16 @@
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
+
+from tts_gen import draws
 
 EVALUATIONS = {"euler": 1, "midpoint": 2, "heun": 2}
 """of f in a step of each method, which is also its order of convergence"""
 
 
-def stratified_times(rng: jax.Array, batch: int) -> jax.Array:
-    """[B] times in (0, 1): one draw, spread evenly over the batch, is uniform for each row and steadier for their
-    mean."""
-    return (jax.random.uniform(rng) + jnp.arange(batch) / batch) % 1.0 * (1 - 2e-5) + 1e-5
+def training_times(rng: draws.Rng, batch: int) -> jax.Array:
+    """[B] stratified times in (0, 1), away from either end."""
+    return draws.stratified(rng, batch) * (1 - 2e-5) + 1e-5
 
 
 def step(method: str, drift: Callable, x: jax.Array, t: jax.Array, dt: jax.Array) -> jax.Array:

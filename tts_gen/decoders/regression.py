@@ -22,9 +22,9 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.stats import norm
 
-from tts_gen import config
+from tts_gen import config, draws
 from tts_gen.config import UserError
-from tts_gen.layers import ConvBlock, dropout_masks
+from tts_gen.layers import ConvBlock
 
 LEAST_LOG_STD = math.log(1e-3)
 """of a predicted Gaussian, normalised units: where data repeat a value exactly, the likelihood has no maximum"""
@@ -58,6 +58,10 @@ class Regression(config.Decoder):
         return self.loss in ("gaussian", "mdn")
 
     @property
+    def exact(self) -> bool:
+        return self.generative
+
+    @property
     def guided(self) -> bool:
         """Components of two mixtures have nothing to do with each other."""
         return self.loss == "gaussian"
@@ -75,7 +79,7 @@ class Trunk(nn.Module):
     def __call__(self, cond, mask, rng):
         c = self.config
         x = nn.Dense(c.width)(cond)
-        for dropped in dropout_masks(rng, c.dropout, c.layers, x.shape):
+        for dropped in draws.dropout_masks(rng, c.dropout, c.layers, x.shape):
             x = ConvBlock(c.kernel)(x, mask, dropped)
         return nn.LayerNorm()(x)
 

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.stats import norm
 
+from tts_gen import draws
 from tts_gen.decoders import splines
 from tts_gen.decoders.couplings import SplineCoupling
 from tts_gen.decoders.dds import DDS, DilatedSeparable
 from tts_gen.decoders.flow_layers import ActNorm, wide
-from tts_gen.layers import dropout_masks
 
 
 class SplineFlow(nn.Module):
@@ -71,7 +71,7 @@ class StochasticDurationPredictor(nn.Module):
         self.flow, self.post_flow = SplineFlow(*shape), SplineFlow(*shape)
 
     def _dropped(self, rng, mask):
-        dropped = dropout_masks(rng, self.dropout, 2 * self.layers, (*mask.shape, self.width))
+        dropped = draws.dropout_masks(rng, self.dropout, 2 * self.layers, (*mask.shape, self.width))
         return dropped[: self.layers], dropped[self.layers :]
 
     def condition(self, h, g, mask, dropped):
@@ -109,8 +109,8 @@ class StochasticDurationPredictor(nn.Module):
         return self.flow.inverse(z, cond, mask)[..., 0]
 
     def nll(self, d, h, mask, rng, train, g=None):
-        noise_key, dropout_key = jax.random.split(rng)
-        eps = jax.random.normal(noise_key, (*mask.shape, 2))
+        noise_key, dropout_key = draws.split(rng, 2)
+        eps = draws.normal(noise_key, (*mask.shape, 2))
         return self.nll_at(d, h, mask, eps, g, dropout_key if train else None)
 
     def sample(self, h, mask, rng, temperature, g=None):

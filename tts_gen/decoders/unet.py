@@ -10,7 +10,8 @@ import itertools
 import flax.linen as nn
 import jax.numpy as jnp
 
-from tts_gen.layers import TransformerBlock, dropout_masks, time_embedding
+from tts_gen import draws
+from tts_gen.layers import TransformerBlock, time_embedding
 
 
 class ResBlock(nn.Module):
@@ -49,7 +50,7 @@ class UNet(nn.Module):
         ends = list(itertools.accumulate(2 * w for w in blocks))
         modulations = iter(jnp.split(nn.Dense(ends[-1])(emb), ends[:-1], -1))
         middle = (x.shape[0], x.shape[1] >> len(upper), bottom)
-        dropped = dropout_masks(rng, self.dropout, 4, middle)
+        dropped = draws.dropout_masks(rng, self.dropout, 4, middle)
 
         def block(h, width, mask, dropped=1.0):
             return ResBlock(width, self.kernel)(h, next(modulations), mask, dropped)

@@ -1,5 +1,6 @@
 """The feature store: ArrayRecord shards beside audio.json, stats.json, inventory.json and index.jsonl."""
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -75,6 +76,8 @@ class FeatureStore:
         self.stats = Stats.load(self.root / STATS)
         self.inventory = Inventory.load(self.root / INVENTORY)
         self.index = read_index(self.root)
+        self.fingerprint = hashlib.sha256((self.root / INDEX).read_bytes()).hexdigest()
+        """of the index, which holds every record's checksum"""
         self._records = RecordReader(self.root, self.index)
         self._phoneme_id = {symbol: i for i, symbol in enumerate(self.inventory.phonemes)}
 
