@@ -115,6 +115,12 @@ def test_a_point_is_what_train_py_would_train(config_file, store):
     )
 
 
+def test_checkpoints_elsewhere_are_each_runs_own(config_file):
+    points = sweep.read_grid(config_file, Path("d"), ["train.seed=0,1"], ["--train.checkpoints", "gs://bucket/a/"])
+    assert [p.config.train.checkpoints for p in points] == ["gs://bucket/a/seed=0", "gs://bucket/a/seed=1"]
+    assert points[1].command.endswith("--train.checkpoints gs://bucket/a/seed=1")
+
+
 def test_what_is_true_or_false_is_swept_too(config_file, tmp_path):
     flow = tmp_path / "flow.py"
     flow.write_text(Path(config_file).read_text().replace("small_config(", "small_config('prosody', 'flow', "))

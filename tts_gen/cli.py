@@ -167,8 +167,8 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = subcommand("sweep", _sweep, "a grid of runs that differ in some fields of a config, and a table of results")
     sub.epilog = (
-        "Options of train.py may follow and hold for all runs: --data.features STORE --train.steps 300. The same command "
-        "again goes on where it stopped; a run that fails does not end the others."
+        "Options of train.py may follow and hold for all runs: --data.features STORE --train.steps 300. The same "
+        "command again goes on where it stopped; a run that fails does not end the others."
     )
     sub.add_argument("config", metavar="CONFIG", help="as for train.py, whose --help after CONFIG lists the fields")
     sub.add_argument("directory", type=Path, metavar="DIR", help="gets a run directory a point, results.csv, .md")
