@@ -54,7 +54,7 @@ ALLOWED = {
     "synthesis": "config text corpora features batches runs vocoders",
     "demo": "config progress",
     "command": "config",
-    "doors": "config command runs vocoders evaluation",
+    "doors": "config command parallel runs vocoders evaluation",
     "sweep": "config command doors features runs",
     "cli": "config command corpora features runs vocoders convert synthesis sweep demo",
 }

@@ -4,6 +4,7 @@ import argparse
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from tts_gen import command
 from tts_gen.config import Config, UserError, read_config_file
@@ -25,16 +26,27 @@ def _train(arguments: Sequence[str]) -> None:
         if not arguments:
             raise SystemExit(command.USAGE)
         return
-    workdir, config = read_training(arguments)
+    asked = read_training(arguments)
 
-    from tts_gen import runs
+    from tts_gen import parallel, runs
 
     command.use_compile_cache()
-    runs.train(config, workdir)
+    with parallel.processes(asked.coordinator, asked.processes, asked.process):
+        runs.train(asked.config, asked.workdir)
 
 
-def read_training(arguments: Sequence[str]) -> tuple[Path, Config]:
-    """What arguments of train.py, CONFIG first, ask for: directory of the run, settings.
+class Training(NamedTuple):
+    """What arguments of train.py ask for."""
+
+    workdir: Path
+    config: Config
+    coordinator: str
+    processes: int
+    process: int
+
+
+def read_training(arguments: Sequence[str]) -> Training:
+    """Of arguments of train.py, CONFIG first.
 
     Raises UserError, and SystemExit where an option or its value is wrong, which tyro has told by then.
     """
@@ -44,21 +56,31 @@ def read_training(arguments: Sequence[str]) -> tuple[Path, Config]:
 
     config = read_config_file(arguments[0])
 
-    def job(workdir: Path, config: Annotated[Config, tyro.conf.arg(name="")] = config) -> tuple[Path, Config]:
+    def job(
+        workdir: Path,
+        config: Annotated[Config, tyro.conf.arg(name="")] = config,
+        coordinator: str = "",
+        processes: int = 0,
+        process: int = -1,
+    ) -> Training:
         """Trains a model in `workdir`, or goes on there.
 
         Args:
-            workdir: directory of the run: checkpoints, metrics.jsonl, TensorBoard logs
+            workdir: directory of the run: checkpoints, metrics.jsonl, TensorBoard logs; one that all processes share
             config: the model and its training
+            coordinator: of several processes: HOST:PORT of the first, or "auto" where jax can ask (TPU pods); under
+                srun and mpirun, and with JAX_COORDINATOR_ADDRESS set, it need not be given
+            processes: how many there are, with HOST:PORT
+            process: which of them this is, from 0 on, with HOST:PORT
         """
-        return workdir, config
+        return Training(workdir, config, coordinator, processes, process)
 
-    workdir, config = tyro.cli(job, args=_split_commas(arguments[1:]), prog=f"train.py {arguments[0]}")
-    if not config.data.features:
+    asked = tyro.cli(job, args=_split_commas(arguments[1:]), prog=f"train.py {arguments[0]}")
+    if not asked.config.data.features:
         raise UserError(
             "data.features is empty: give the feature store, --data.features DIR (made by `tts-gen prepare`)"
         )
-    return workdir, config
+    return asked
 
 
 def _split_commas(arguments: Sequence[str]) -> list[str]:

@@ -32,7 +32,7 @@ def schedule(c: Train) -> optax.Schedule:
         "linear": optax.linear_schedule(c.learning_rate, c.learning_rate / 20, end - c.warmup),
         "constant": optax.constant_schedule(c.learning_rate),
         # As the Transformer's (arXiv 1706.03762): the peak times sqrt(warmup / step).
-        "rsqrt": lambda n: c.learning_rate * jnp.sqrt(max(c.warmup, 1) / (n + max(c.warmup, 1))),
+        "rsqrt": lambda n: c.learning_rate * jnp.sqrt(max(c.warmup, 1) / (jnp.maximum(n, 0) + max(c.warmup, 1))),
     }[c.decay]
     return optax.join_schedules([optax.linear_schedule(0.0, c.learning_rate, c.warmup), after], [c.warmup])
 

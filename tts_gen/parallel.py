@@ -6,7 +6,10 @@ moments) are split over `fsdp` and copied along `data`; a step gathers the param
 """
 
 import os
-from collections.abc import Mapping
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -15,38 +18,54 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from tts_gen import flat
-from tts_gen.config import UserError
+from tts_gen.config import Stopped, UserError
 
 DATA, FSDP = "data", "fsdp"
 LONGEST_MESSAGE = 4096
 """bytes that `agree` can pass on"""
 
 
-def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
+@contextmanager
+def processes(coordinator: str = "", count: int = 0, process: int = -1) -> Iterator[None]:
     """Joins the processes of one training; does nothing where there is one. Must come before all other use of jax.
 
-    With a coordinator HOST:PORT (of process 0) the number and the rank must be given too, by options or by
-    JAX_NUM_PROCESSES and JAX_PROCESS_ID; "auto" leaves all three to jax, which asks SLURM, Open MPI or the TPU's
-    metadata. Without one, what the environment says counts (`_found`). Raises UserError.
+    With a coordinator HOST:PORT (of process 0) the count and the rank must be given too, here or by JAX_NUM_PROCESSES
+    and JAX_PROCESS_ID; "auto" leaves all three to jax, which asks SLURM, Open MPI or the TPU's metadata. Without one,
+    what the environment says counts (`_found`). Raises UserError.
+
+    An error within that not all processes have ends this one at once: what the others wait for will never come.
     """
     coordinator = coordinator or _found()
     if not coordinator:
+        yield
         return
-    # A stop is agreed on by the training loop, and a lost process is reported by its watchdog, before jax would abort.
+    _join(coordinator, count, process)
+    try:
+        yield
+    except (Stopped, Agreed):
+        jax.distributed.shutdown()
+        raise
+    except Exception as error:
+        known = isinstance(error, UserError)
+        print(f"error: {error}" if known else traceback.format_exc(), file=sys.stderr, flush=True)
+        os._exit(1)
+    jax.distributed.shutdown()
+
+
+def _join(coordinator: str, count: int, process: int) -> None:
+    # The training loop agrees on a stop itself: jax's service would take SIGTERM from it.
     jax.config.update("jax_enable_preemption_service", False)
-    jax.config.update("jax_enable_recoverability", True)
-    if coordinator == "auto":
-        settings: dict[str, Any] = {}
-    else:
-        processes = processes or int(os.environ.get("JAX_NUM_PROCESSES", 0))
+    settings: dict[str, Any] = {}
+    if coordinator != "auto":
+        count = count or int(os.environ.get("JAX_NUM_PROCESSES", 0))
         rank = os.environ.get("JAX_PROCESS_ID", os.environ.get("JOB_COMPLETION_INDEX", "-1"))
         process = process if process >= 0 else int(rank)
-        if not 0 <= process < processes:
+        if not 0 <= process < count:
             raise UserError(
-                f"coordinator {coordinator}: process {process} of {processes}; give --processes N and --process 0 to "
+                f"coordinator {coordinator}: process {process} of {count}; give --processes N and --process 0 to "
                 "N - 1, or JAX_NUM_PROCESSES and JAX_PROCESS_ID in the environment"
             )
-        settings = {"coordinator_address": coordinator, "num_processes": processes, "process_id": process,
+        settings = {"coordinator_address": coordinator, "num_processes": count, "process_id": process,
                     "cluster_detection_method": "deactivate"}  # fmt: skip
     try:
         jax.distributed.initialize(**settings)
@@ -113,11 +132,15 @@ def put(vector: np.ndarray, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(vector.shape, sharding, lambda index: vector[index])
 
 
+class Agreed(UserError):
+    """An error that every process raises."""
+
+
 def agree(error: str) -> None:
-    """Raises UserError in every process, with the message of the first that has an `error`."""
+    """Raises Agreed in every process, with the message of the first that has an `error`."""
     if jax.process_count() > 1:
         text = np.frombuffer(error.encode()[:LONGEST_MESSAGE].ljust(LONGEST_MESSAGE), np.uint8)
         everyone = multihost_utils.process_allgather(text)
         error = next((t for t in (bytes(row).decode(errors="ignore").strip() for row in everyone) if t), "")
     if error:
-        raise UserError(error)
+        raise Agreed(error)

@@ -187,7 +187,6 @@ def _loop(c, run, model, batches, validation, mesh, stop, checkpoints, dog, comp
         batch = parallel.global_batch(mesh, local, stop.signal is not None)
         program = step_fn.prepare(abstract, batch)
         state, metrics = program.run(state, batch)
-        window.add(*model.positions(local), program.operations)
         if step == first:
             jax.block_until_ready(metrics)
             log.info("first step after %.1f s", time.monotonic() - begin)
@@ -197,6 +196,7 @@ def _loop(c, run, model, batches, validation, mesh, stop, checkpoints, dog, comp
                 compiler.submit(validate.prepare, abstract.ema, steps.key(c.seed, steps.VALIDATION), batch)
         if pending:
             agreed = report(*pending) or agreed
+        window.add(*model.positions(local), program.operations)
         pending = (step + 1, metrics)
     if pending:
         report(*pending)
