@@ -50,7 +50,7 @@ ALLOWED = {
     "torch_file": "config",
     "vocoders": "config torch_file",
     "convert": "config features layers text_encoder decoders joint front_end runs torch_file vocoders",
-    "evaluation": "config text features batches runs",
+    "evaluation": "config text features batches runs vocoders",
     "synthesis": "config text corpora features batches runs vocoders",
     "demo": "config progress",
     "command": "config",

@@ -1,5 +1,6 @@
 """What a run tells: metrics.jsonl, TensorBoard, and a progress line with rate and time left."""
 
+import io
 import json
 import math
 import sys
@@ -7,9 +8,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 
 class Writer:
-    """Scalars of logged steps. `active` False (all processes but the first) writes nothing."""
+    """Scalars of logged steps, pictures and sound of samples. `active` False (all processes but the first) writes
+    nothing."""
 
     def __init__(self, run: Path, first_step: int, last_step: int, active: bool = True):
         self.run, self.active, self.first, self.last = run, active, first_step, last_step
@@ -37,6 +41,20 @@ class Writer:
             return
         with (self.run / "spikes.jsonl").open("a") as file:
             file.write(json.dumps({"step": step, "loss": loss, "median": median, "ids": ids}) + "\n")
+
+    def image(self, step: int, name: str, png: bytes) -> None:
+        """A picture for TensorBoard."""
+        if not self.active:
+            return
+        from PIL import Image
+
+        with Image.open(io.BytesIO(png)) as picture:
+            self.board.add_image(name, np.asarray(picture.convert("RGB")), step, dataformats="HWC")
+
+    def audio(self, step: int, name: str, wave: np.ndarray, sample_rate: int) -> None:
+        """Sound for TensorBoard: wave [n] in -1..1."""
+        if self.active:
+            self.board.add_audio(name, wave, step, sample_rate)
 
     def progress(self, step: int, text: str) -> None:
         """A line in place on a terminal, a plain one otherwise."""
