@@ -29,10 +29,11 @@ def _train(arguments: Sequence[str]) -> None:
     asked = read_training(arguments)
 
     from tts_gen import parallel, runs
+    from tts_gen.evaluation.monitor import Monitor
 
     command.use_compile_cache()
     with parallel.processes(asked.coordinator, asked.processes, asked.process):
-        runs.train(asked.config, asked.workdir)
+        runs.train(asked.config, asked.workdir, Monitor(asked.config))
 
 
 class Training(NamedTuple):
