@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import resource
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from tts_gen import flat
+from tts_gen import flat, parallel
 from tts_gen.checkpoint import Checkpoints, hashes
 from tts_gen.config import UserError
 
@@ -141,6 +142,43 @@ def test_a_half_written_step_is_ignored(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.steps == [10]
         assert checkpoints.restore_newest(ABSTRACT)[0] == 10
+
+
+def test_a_full_disk_costs_a_checkpoint_and_the_next_is_saved(tmp_path, caplog):
+    """No file may grow beyond 1 kB for a while."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Checkpoints(tmp_path) as checkpoints, caplog.at_level(logging.WARNING):
+        checkpoints.save(10, state(10), LAYOUT, {"val_loss": 0.5})
+        checkpoints.manager.wait_until_finished()
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
+            checkpoints.save(20, state(20), LAYOUT, {"val_loss": 0.4})
+            checkpoints.save(25, state(25), LAYOUT, {"val_loss": 0.4})
+            checkpoints._finish("it", checkpoints.manager.wait_until_finished)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        checkpoints.save(30, state(30), LAYOUT, {"val_loss": 0.3})
+    assert caplog.text.count("could not be saved") == 2 and "File too large" in caplog.text
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.steps == [10, 30]
+        assert_state(checkpoints.restore_newest(ABSTRACT)[1], 30)
+    assert not list((tmp_path / "checkpoints").glob("*tmp*"))
+
+
+def test_hashes_see_any_change_and_not_the_layout():
+    mesh = parallel.make_mesh(jax.device_count())
+    value = state(0)
+    split = jax.tree.map(lambda x, s: jax.device_put(x, s), value, parallel.split_state(mesh, value))
+    assert hashes(value) == hashes(split)
+    for place in (0, 17, 6143):
+        for bit in (0, 22, 31):
+            bits = np.array(value["params"]).view(np.uint32)
+            bits[place] ^= np.uint32(1 << bit)
+            changed = value | {"params": jax.numpy.asarray(bits.view(np.float32))}
+            assert hashes(changed)["params"] != hashes(value)["params"]
+    moved = np.array(value["params"])
+    moved[[3, 4]] = moved[[4, 3]]
+    assert hashes(value | {"params": jax.numpy.asarray(moved)})["params"] != hashes(value)["params"]
 
 
 def test_no_checkpoint(tmp_path):

@@ -113,6 +113,42 @@ def test_a_line_of_metrics_for_each_logged_step(twenty):
     assert list((run / "tensorboard").iterdir())
 
 
+def test_samples_are_looked_at_in_their_own_time(tmp_path):
+    """And a look is no reason for a checkpoint."""
+    seen = []
+
+    def inspect(params, step, writer):
+        seen.append((step, params["linear"]["w"].shape))
+        return {"sample_std_ratio": 0.5 + step}
+
+    train(tmp_path, 12, model=MODEL._replace(inspect=inspect), sample_every=4, log_every=100)
+    assert seen == [(4, (3,)), (8, (3,)), (12, (3,))]
+    figures = {r["step"]: r.get("sample_std_ratio") for r in lines(tmp_path)}
+    assert figures == {4: 4.5, 5: None, 8: 8.5, 10: None, 12: 12.5}
+    with Checkpoints(tmp_path) as checkpoints:
+        assert not {4, 8} & set(checkpoints.steps)
+
+
+def test_the_metric_that_ranks_checkpoints_must_exist(tmp_path):
+    with pytest.raises(UserError, match="train.best_metric 'val_los' is not one of val_loss"):
+        train(tmp_path, 5, best_metric="val_los")
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_a_spike_is_written_with_its_utterances(tmp_path):
+    """Batch 40 has targets a hundred times too large."""
+
+    class Spiked(Batches):
+        def batch(self, step):
+            batch = super().batch(step)
+            return batch | {"y": batch["y"] * (100 if step == 40 else 1)}
+
+    train(tmp_path, 60, Spiked(), log_every=20, save_every=60)
+    (spike,) = [json.loads(line) for line in (tmp_path / "spikes.jsonl").read_text().splitlines()]
+    assert spike["step"] == 41 and spike["loss"] > 100 * spike["median"]
+    assert spike["ids"] == [f"utterance40-{row}" for row in range(8)]
+
+
 @pytest.mark.parametrize("middle", [10, 7])
 def test_ten_and_ten_are_twenty(twenty, tmp_path, middle):
     state, run = twenty

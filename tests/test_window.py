@@ -16,8 +16,11 @@ def test_a_window_counts_and_starts_again():
         with window.waiting():
             time.sleep(0.05)
         window.add(30, 40, 1e7)
+        with window.pausing():
+            time.sleep(0.5)
     found = window.close(processes=2, memory=3 * 10**9)
     seconds = 2 * found["step_seconds"]
+    assert seconds < 0.9  # without the pause
     assert 0.1 <= found["data_wait"] <= seconds
     np.testing.assert_allclose(found["positions_per_second"], 120 / seconds)
     np.testing.assert_allclose(found["gflops"], 0.02 / seconds)

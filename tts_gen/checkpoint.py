@@ -68,7 +68,7 @@ class Checkpoints:
         """
         if step in self.manager.all_steps():
             return
-        self._finish("the checkpoint before", self.manager.check_for_errors)
+        self._finish("the checkpoint before", self.manager.wait_until_finished)
         notes = {"hashes": hashes(state), "layout": layout}
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes))
         save = lambda: self.manager.save(step, args=items, metrics=dict(metrics))  # noqa: E731
@@ -79,8 +79,11 @@ class Checkpoints:
         try:
             action()
         except Exception as error:
-            message = str(error).splitlines()[0] if str(error) else type(error).__name__
+            message = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             log.warning("%s: %s could not be saved (%s); the next save is tried", self.directory, what, message)
+            if jax.process_index() == 0:  # half a checkpoint would keep a full disk full
+                for half in self.directory.glob("*.orbax-checkpoint-tmp*"):
+                    half.rmtree(missing_ok=True)
 
     def best_step(self) -> int:
         """The step with the lowest metric, the newest where none was validated."""

@@ -26,6 +26,7 @@ def guarded(command: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]
     def run(arguments: Sequence[str]) -> int:
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         logging.getLogger("tts_gen").setLevel(logging.INFO)
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax's tracebacks of what is told in a line
         try:
             command(arguments)
         except UserError as error:

@@ -1,6 +1,7 @@
 """The doors behind train.py and eval.py. What is heavy is imported once the arguments are known to be right."""
 
 import argparse
+import functools
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,11 +30,17 @@ def _train(arguments: Sequence[str]) -> None:
     asked = read_training(arguments)
 
     from tts_gen import parallel, runs
-    from tts_gen.evaluation.monitor import Monitor
+
+    @functools.cache
+    def monitor():
+        """Imported when it is first needed: a second that the first step does not wait for."""
+        from tts_gen.evaluation.monitor import Monitor
+
+        return Monitor(asked.config)
 
     command.use_compile_cache()
     with parallel.processes(asked.coordinator, asked.processes, asked.process):
-        runs.train(asked.config, asked.workdir, Monitor(asked.config))
+        runs.train(asked.config, asked.workdir, lambda *args: monitor()(*args))
 
 
 class Training(NamedTuple):

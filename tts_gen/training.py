@@ -170,16 +170,17 @@ def _loop(c, run, model, batches, validation, mesh, stop, checkpoints, dog, comp
     for step in range(first, c.steps + 1):
         dog.beat(step)
         done = step == c.steps or (agreed if many else stop.signal is not None)
-        figures = {}
-        if step > first and (step % c.save_every == 0 or step == c.steps):
-            figures = _validation(validate, state.ema, c.seed, mesh, validation())
-            latest.update(figures)
-        if step > first and c.sample_every and step % c.sample_every == 0 and model.inspect:
-            params = np.asarray(gather(state.ema))
-            if jax.process_index() == 0:
-                figures |= model.inspect(flat.unflatten(params, layout), step, writer)
-        if step > first and (figures or done):
-            checkpoints.save(step, state, layout, {k: v for k, v in figures.items() if np.isfinite(v)})
+        figures, due = {}, step > first and (step % c.save_every == 0 or step == c.steps)
+        with window.pausing():
+            if due:
+                figures = _validation(validate, state.ema, c.seed, mesh, validation())
+                latest.update(figures)
+            if step > first and c.sample_every and step % c.sample_every == 0 and model.inspect:
+                params = np.asarray(gather(state.ema))
+                if jax.process_index() == 0:
+                    figures |= model.inspect(flat.unflatten(params, layout), step, writer)
+            if due or (done and step > first):
+                checkpoints.save(step, state, layout, {k: v for k, v in figures.items() if np.isfinite(v)})
         if done:
             break
         with window.waiting():

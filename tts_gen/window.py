@@ -25,6 +25,13 @@ class Window:
         yield
         self.wait += time.monotonic() - start
 
+    @contextmanager
+    def pausing(self) -> Iterator[None]:
+        """Around what is no training: its time does not count."""
+        start = time.monotonic()
+        yield
+        self.start += time.monotonic() - start
+
     def add(self, valid: int, positions: int, operations: float | None) -> None:
         """A step: this process's valid positions, all with padding, and the operations of all devices."""
         self.steps += 1
