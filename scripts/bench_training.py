@@ -1,0 +1,166 @@
+"""What training costs besides its steps.
+
+    python scripts/bench_training.py STORE overhead      share of wall time outside the jitted step, small models
+    python scripts/bench_training.py STORE devices       8 simulated devices against 1 at the same global batch
+    python scripts/bench_training.py STORE memory        of a step: remat, and the state split over 4 of 8 devices
+    python scripts/bench_training.py STORE flat          live arrays and resident memory over 2,000 steps
+
+2 to 5 minutes each on 2 cores, on a machine that does nothing else.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+OVERHEAD = ("prosody_l2", "prosody_flow", "prosody_diffusion", "acoustic_l1", "acoustic_flow", "acoustic_diffusion")
+
+
+def settings(name: str, store: str, **train):
+    from tts_gen.config import read_config_file
+
+    c = read_config_file(ROOT / f"configs/{name}.py")
+    return replace(c, data=replace(c.data, features=store), train=replace(c.train, **train))
+
+
+def prepared(c):
+    """Batches, the jitted step, an abstract state and init, as training makes them."""
+    import jax
+
+    from tts_gen import flat, parallel, runs, steps, tasks
+    from tts_gen.batches import TrainingBatches
+    from tts_gen.features.store import FeatureStore
+
+    store = FeatureStore(c.data.features)
+    batches = TrainingBatches(store, c)
+    model = runs._model(c, store, tasks.build(c, store.inventory, store.stats), None)
+    mesh = parallel.make_mesh(c.train.fsdp)
+    example = parallel.global_batch(mesh, batches.examples()[0])
+    layout = flat.layout(jax.eval_shape(model.init, jax.random.key(0), steps.split_batch(example)[0]))
+    init = steps.make_init(model.init, layout, c.train)
+    shardings = parallel.split_state(mesh, jax.eval_shape(init, example))
+    step = jax.jit(steps.make_step(model.loss, layout, c.train, mesh), donate_argnums=0,
+                   out_shardings=(shardings, parallel.replicated(mesh)))  # fmt: skip
+    return batches, mesh, example, jax.jit(init, out_shardings=shardings), step
+
+
+def logged(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def overhead(store: str, steps: int = 300) -> None:
+    """Steps 100 to 300 of a training against the same steps on batches that are on the device already."""
+    import jax
+
+    from tts_gen import parallel, runs
+
+    print("| model | ms a step, training | jitted alone | outside |\n| --- | --- | --- | --- |")
+    for name in OVERHEAD:
+        c = settings(name, store, steps=steps, log_every=1, save_every=10**6)
+        with tempfile.TemporaryDirectory() as folder:
+            runs.train(c, Path(folder))
+            trained = sum(row["step_seconds"] for row in logged(Path(folder)) if 100 < row["step"] < steps)
+        batches, mesh, example, init, step = prepared(c)
+        state, alone = init(example), 0.0
+        for i in range(100):  # every program compiled and warm
+            state, _ = step(state, parallel.global_batch(mesh, batches[i]))
+        for i in range(100, steps - 1):
+            batch = jax.block_until_ready(parallel.global_batch(mesh, batches[i]))
+            jax.block_until_ready(state)
+            start = time.monotonic()
+            state, metrics = step(state, batch)
+            jax.block_until_ready((state, metrics))
+            alone += time.monotonic() - start
+        each = 1e3 / (steps - 101)
+        outside = 100 * (1 - alone / trained)
+        print(f"| {name} | {each * trained:.1f} | {each * alone:.1f} | {outside:.1f} % |", flush=True)
+
+
+def devices(store: str, steps: int = 60) -> None:
+    print("| model | ms a step, 1 device | 8 | ratio |\n| --- | --- | --- | --- |")
+    for name in ("prosody_flow", "acoustic_diffusion"):
+        seconds = []
+        for count in (1, 8):
+            with tempfile.TemporaryDirectory() as folder:
+                command = [sys.executable, ROOT / "train.py", ROOT / f"configs/{name}.py", "--workdir", folder]
+                command += ["--data.features", store, "--train.steps", steps, "--train.log-every", 1]
+                env = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"}
+                subprocess.run([str(a) for a in command], check=True, env=env, stderr=subprocess.DEVNULL)
+                rows = [row["step_seconds"] for row in logged(Path(folder)) if row["step"] > 20]
+                seconds.append(sum(rows) / len(rows))
+        one, eight = seconds
+        print(f"| {name} | {1e3 * one:.1f} | {1e3 * eight:.1f} | {eight / one:.2f} |", flush=True)
+
+
+def memory(store: str) -> None:
+    """By XLA's account of the compiled step, for one device."""
+    print("| model | setting | state, MB | batch, MB | temporary, MB |\n| --- | --- | --- | --- | --- |")
+    for name in ("base/prosody_flow", "acoustic_flow", "acoustic_diffusion"):
+        for label, changes in {
+            "plain": {}, "remat": {"remat": True}, "4 parts": {"accumulate": 4}, "fsdp 4": {"fsdp": 4},
+        }.items():  # fmt: skip
+            count = 8 if "fsdp" in label else 1
+            code = f"import bench_training as b; b.compiled({name!r}, {store!r}, {label!r}, {changes!r})"
+            env = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"}
+            subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT / "scripts", env=env)
+
+
+def compiled(name: str, store: str, label: str, changes: dict) -> None:
+    import jax
+
+    c = settings(name, store, **changes)
+    c = replace(c, data=replace(c.data, row_multiple=8))
+    _, _, example, init, step = prepared(c)
+    state = init(example)
+    used = step.lower(state, example).compile().memory_analysis()
+    of = lambda tree: sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(tree)) / 1e6  # noqa: E731
+    where = f"{label} of 8 devices" if "fsdp" in changes else label
+    temporary = used.temp_size_in_bytes / 1e6
+    print(f"| {name} | {where} | {of(state):.1f} | {of(example):.2f} | {temporary:.0f} |", flush=True)
+
+
+def flat(store: str, steps: int = 2000) -> None:
+    import jax
+
+    from tts_gen import runs
+
+    rows, done = [], threading.Event()
+    c = settings("prosody_l2", store, steps=steps, log_every=1, save_every=200)
+    with tempfile.TemporaryDirectory() as folder:
+        metrics = Path(folder) / "metrics.jsonl"
+
+        def sample() -> None:
+            while not done.wait(1.0):
+                if metrics.exists() and (lines := metrics.read_text().splitlines()):
+                    pages = int(Path("/proc/self/statm").read_text().split()[1])
+                    live = sum(x.nbytes for x in jax.live_arrays())
+                    rows.append((len(lines), live / 1e6, pages * os.sysconf("SC_PAGE_SIZE") / 1e6))
+
+        thread = threading.Thread(target=sample)
+        thread.start()
+        runs.train(c, Path(folder))
+        done.set(), thread.join()
+    print("| steps | samples | live arrays, MB, highest | resident, MB, mean |\n| --- | --- | --- | --- |")
+    quarters = [[r for r in rows if i * steps // 4 < r[0] <= (i + 1) * steps // 4] for i in range(4)]
+    for i, part in enumerate(quarters):
+        last, live, resident = f"{(i + 1) * steps // 4}", max(r[1] for r in part), sum(r[2] for r in part) / len(part)
+        print(f"| to {last} | {len(part)} | {live:.1f} | {resident:.0f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store")
+    parser.add_argument("what", choices=("overhead", "devices", "memory", "flat"))
+    options = parser.parse_args()
+    globals()[options.what](str(Path(options.store).absolute()))
+
+
+if __name__ == "__main__":
+    main()
