@@ -2,10 +2,11 @@
 
     python scripts/check_resume.py STORE [--kills 20] [--seed 0] [--configs configs/prosody_l2.py ...]
 
-For each config: train.py, saving every third step, is ended by SIGKILL `kills` times and started again: every other time
-at a random moment within SPREAD seconds of its first new step, else while it saves. Then it runs about 10 more steps,
-and the same steps are run without a stop. Every logged loss and the hash of every array of the last checkpoint must be equal. Prints a line for each config, with
-how many kills fell into a save, and exits 1 where something differs. About 4 minutes a config on 2 cores with 20 kills.
+For each config: train.py, saving every third step, is ended by SIGKILL `kills` times and started again: every other
+time at a random moment within SPREAD seconds of its first new step, else while it saves. Then it runs about 10 more
+steps, and the same steps are run without a stop. Every logged loss, and the hash of every array of the last checkpoint,
+must be equal. Prints a line for each config, with how many kills fell into a save, and exits 1 where something differs.
+About 4 minutes a config on 2 cores with 20 kills.
 """
 
 import argparse
