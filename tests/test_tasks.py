@@ -253,3 +253,30 @@ def test_variational_dequantisation_is_an_unbiased_weight(store):
     assert 0.1 < ratio.std(0).min() and (ratio.std(0) < 3).all()  # q is not uniform, and its tails do no harm
     np.testing.assert_array_less(np.abs(ratio.mean(0) - 1), 4 * ratio.std(0) / len(keys) ** 0.5)
     assert (log_weights.mean(0) < np.log(truth)).all()  # Jensen: on average a bound
+
+
+@pytest.mark.parametrize("task", ["prosody", "acoustic"])
+@pytest.mark.parametrize("family", ["flow", "gaussian", "mdn"])
+def test_bits_per_dimension_in_training_are_those_of_log_prob(store, task, family):
+    """Rows without an utterance count for nothing; the noise of the target is another draw."""
+    config = small_config(task, "flow" if family == "flow" else "regression")
+    if family != "flow":
+        config = replace(config, decoder=replace(config.decoder, loss=family))
+    module, batch = tasks.build(config, store.inventory, store.stats), make_batch(store, task)
+    variables = randomised(jax.jit(lambda b: module.init(KEY, b, KEY, False, method="loss"))(batch))
+    padded = {name: np.concatenate([x, np.zeros_like(x[:2])]) for name, x in batch.items()}
+    keys, evaluate = jax.random.split(KEY, 60), jax.jit(lambda b, k: tasks.validation_sums(module, variables, b, k))
+    found = [evaluate(padded, k)["val_bits_per_dim"] for k in keys]
+    truth = jax.jit(lambda k: module.apply(variables, batch, k, method="log_prob"))
+    expected = [(-np.sum(nats) / np.log(2), np.sum(n)) for nats, _, n in map(truth, keys)]
+    assert all(int(np.sum(n)) == int(expected[0][1]) for _, n in found)
+    bits, reference = (np.array([float(np.sum(a) / np.sum(b)) for a, b in rows]) for rows in (found, expected))
+    error = np.hypot(bits.std(), reference.std()) / np.sqrt(len(keys))
+    assert abs(bits.mean() - reference.mean()) < 4 * error + 1e-5
+    loss = evaluate(padded, KEY)["val_loss"]
+    assert not np.any(np.asarray(loss[1])[-2:]) and np.isfinite(loss[0]).all()
+
+
+def test_only_densities_have_bits_per_dimension_in_training(store, built):
+    assert not built.task.config.decoder.exact
+    assert set(tasks.validation_sums(built.task, built.variables, built.batch, KEY)) == {"val_loss"}
