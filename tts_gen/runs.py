@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+import textwrap
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -123,7 +124,7 @@ def _write_run(c: Config, run: Path, store: FeatureStore) -> None:
                 f"batches would be others. Give the store as it was, or train a new run with --train.init-from {run}"
             )
     else:
-        log.info("%s", "\n".join(f"{name:24} {value}" for name, value in _flat(config_to_dict(c)).items()))
+        log.info("%s", _paragraphs(config_to_dict(c)))
     write_json(run / "audio.json", dataclasses.asdict(store.audio))
     store.stats.save(run / "stats.json")
     store.inventory.save(run / "inventory.json")
@@ -166,6 +167,13 @@ def _check_resumable(before: Config, now: Config, path: Path) -> None:
                 f"{path}: {name} is {was} in this run but {value} now; give the old value, or a new --workdir"
             )
         log.info("%s is %s now, was %s", name, value, was)
+
+
+def _paragraphs(values: dict) -> str:
+    """Every setting, for people."""
+    listed = [f"{name}: " + ", ".join(f"{k} {v!r}" for k, v in part.items()) if isinstance(part, dict) else
+              f"{name}: {part}" for name, part in values.items()]  # fmt: skip
+    return "\n".join(textwrap.fill(text, 120, subsequent_indent="  ") for text in listed)
 
 
 def _flat(values: dict, prefix: str = "") -> dict:
