@@ -34,13 +34,13 @@ def prepared(c):
     """Batches, the jitted step, an abstract state and init, as training makes them."""
     import jax
 
-    from tts_gen import flat, parallel, runs, steps, tasks
+    from tts_gen import fit, flat, parallel, steps, tasks
     from tts_gen.batches import TrainingBatches
     from tts_gen.features.store import FeatureStore
 
     store = FeatureStore(c.data.features)
     batches = TrainingBatches(store, c)
-    model = runs._model(c, store, tasks.build(c, store.inventory, store.stats), None)
+    model = fit.model_of(c, store, tasks.build(c, store.inventory, store.stats), None)
     mesh = parallel.make_mesh(c.train.fsdp)
     example = parallel.global_batch(mesh, batches.examples()[0])
     layout = flat.layout(jax.eval_shape(model.init, jax.random.key(0), steps.split_batch(example)[0]))
@@ -59,13 +59,13 @@ def overhead(store: str, steps: int = 300) -> None:
     """Steps 100 to 300 of a training against the same steps on batches that are on the device already."""
     import jax
 
-    from tts_gen import parallel, runs
+    from tts_gen import fit, parallel
 
     print("| model | ms a step, training | jitted alone | outside |\n| --- | --- | --- | --- |")
     for name in OVERHEAD:
         c = settings(name, store, steps=steps, log_every=1, save_every=10**6)
         with tempfile.TemporaryDirectory() as folder:
-            runs.train(c, Path(folder))
+            fit.train(c, Path(folder))
             trained = sum(row["step_seconds"] for row in logged(Path(folder)) if 100 < row["step"] < steps)
         batches, mesh, example, init, step = prepared(c)
         state, alone = init(example), 0.0
@@ -129,7 +129,7 @@ def compiled(name: str, store: str, label: str, changes: dict) -> None:
 def flat(store: str, steps: int = 2000) -> None:
     import jax
 
-    from tts_gen import runs
+    from tts_gen import fit
 
     rows, done = [], threading.Event()
     c = settings("prosody_l2", store, steps=steps, log_every=1, save_every=200)
@@ -145,7 +145,7 @@ def flat(store: str, steps: int = 2000) -> None:
 
         thread = threading.Thread(target=sample)
         thread.start()
-        runs.train(c, Path(folder))
+        fit.train(c, Path(folder))
         done.set(), thread.join()
     print("| steps | samples | live arrays, MB, highest | resident, MB, mean |\n| --- | --- | --- | --- |")
     quarters = [[r for r in rows if i * steps // 4 < r[0] <= (i + 1) * steps // 4] for i in range(4)]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tts_gen import flat, runs, tasks
+from tts_gen import fit, flat, tasks
 from tts_gen.batches import TrainingBatches
 from tts_gen.checkpoint import Checkpoints
 from tts_gen.config import Audio, Config, Data, Encoder, Train
@@ -84,7 +84,7 @@ def write_untrained(config: Config, store: FeatureStore, run: Path) -> None:
     shapes = jax.eval_shape(lambda b: task.init(key, b, key, False, method="loss")["params"], batch)
     params = randomised(jax.tree.map(lambda x: np.zeros(x.shape, np.float32), shapes))
     run.mkdir(exist_ok=True)
-    runs._write_run(config, run, store)
+    fit.write_run(config, run, store)
     with Checkpoints(run) as checkpoints:
         checkpoints.save(1, {"ema": flat.flatten(params)}, flat.layout(params), {"val_loss": 0.0})
 

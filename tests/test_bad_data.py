@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from models import AUDIO, simulated, small_config, with_train
 
-from tts_gen import batches, runs
+from tts_gen import batches, fit
 from tts_gen.batches import collate
 from tts_gen.config import UserError
 from tts_gen.corpora import Utterance
@@ -45,7 +45,7 @@ def _everything_is_said_again():
 def test_a_training_finishes_and_names_them(store, tmp_path, caplog, task, family):
     config = with_train(small_config(task, family, store.root), steps=12, save_every=6)
     with caplog.at_level(logging.INFO):
-        runs.train(config, tmp_path)
+        fit.train(config, tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert len(rows) == 12 and all(np.isfinite(r["loss"]) and r["skipped"] == 0 for r in rows)
     assert caplog.text.count(f"utterance not-finite in {store.root}: its mel or f0 is not finite; left out") == 1
@@ -86,22 +86,22 @@ def test_a_damaged_record_is_named_and_left_out(store, caplog):
 
 def test_a_store_that_changed_is_refused(store, tmp_path):
     config = with_train(small_config(features=store.root), steps=2)
-    runs.train(config, tmp_path / "run")
+    fit.train(config, tmp_path / "run")
     known = json.loads((tmp_path / "run/features.json").read_text())
     (tmp_path / "run/features.json").write_text(json.dumps(known | {"index_sha256": "0", "utterances": 59}))
     with pytest.raises(UserError, match="changed since .*run was started .59 utterances then, 60 now.*init-from"):
-        runs.train(with_train(config, steps=4), tmp_path / "run")
+        fit.train(with_train(config, steps=4), tmp_path / "run")
 
 
 def test_a_batch_that_does_not_divide_is_refused_before_anything_is_written(store, tmp_path):
     config = small_config(features=store.root)
     odd = replace(config, data=replace(config.data, row_multiple=3))
     with pytest.raises(UserError, match="set data.row_multiple to"):
-        runs.train(replace(odd, train=replace(odd.train, accumulate=4)), tmp_path)
+        fit.train(replace(odd, train=replace(odd.train, accumulate=4)), tmp_path)
     assert not list((tmp_path / "checkpoints").glob("*"))
 
 
 def test_a_workdir_that_cannot_be_written(store, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file"):
-        runs.train(small_config(features=store.root), tmp_path / "file" / "run")
+        fit.train(small_config(features=store.root), tmp_path / "file" / "run")

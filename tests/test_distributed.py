@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from models import make_store, small_config, with_train
 
-from tts_gen import flat, parallel, runs
+from tts_gen import fit, flat, parallel
 from tts_gen.config import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -114,8 +114,8 @@ def test_two_processes_stop_together_lose_one_and_end_in_one(config, config_file
 
     longer = with_train(config, steps=max(saved(run)) + 5, save_every=1000, keep_latest=100)
     longer_in_pieces = with_train(longer, save_every=5)
-    runs.train(longer_in_pieces, run)
-    runs.train(with_train(longer, save_every=5), reference)
+    fit.train(longer_in_pieces, run)
+    fit.train(with_train(longer, save_every=5), reference)
     found, expected = losses(run), losses(reference)
     assert found.keys() == expected.keys() and len(found) == longer.train.steps
     first = [abs(found[s] / expected[s] - 1) for s in sorted(found)[:20]]
@@ -124,7 +124,7 @@ def test_two_processes_stop_together_lose_one_and_end_in_one(config, config_file
 
 def test_all_processes_give_the_error_of_the_first(config_files, store, tmp_path):
     """Which alone looks into the workdir."""
-    runs.train(small_config(features=store.root, steps=2), tmp_path)
+    fit.train(small_config(features=store.root, steps=2), tmp_path)
     pair = start(config_files["regression"], tmp_path, "--train.steps", "4", "--train.clip", "3")
     codes, messages = finish(pair)
     assert codes == [1, 1] and all("train.clip is 1.0 in this run but 3.0 now" in m for m in messages)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from models import make_store, small_config, with_train
 
-from tts_gen import flat, runs
+from tts_gen import fit, flat, runs
 from tts_gen.checkpoint import Checkpoints
 from tts_gen.config import UserError
 from tts_gen.features.inventory import Inventory
@@ -43,7 +43,7 @@ def test_a_run_starts_from_another(tmp_path):
     """With speakers of its own and all but their rows frozen."""
     store = make_store(tmp_path / "old")
     config = small_config(features=store.root)
-    runs.train(with_train(config, steps=4), tmp_path / "run")
+    fit.train(with_train(config, steps=4), tmp_path / "run")
     source = runs.load(tmp_path / "run")
 
     other = make_store(tmp_path / "new")
@@ -54,7 +54,7 @@ def test_a_run_starts_from_another(tmp_path):
     stats.save(other.root / "stats.json")
     tuned = with_train(small_config(features=other.root), init_from=str(tmp_path / "run"), steps=3, ema=0.0,
                        frozen=("decoder", "encoder/ConvBlock_0"))  # fmt: skip
-    runs.train(tuned, tmp_path / "tuned")
+    fit.train(tuned, tmp_path / "tuned")
     found = runs.load(tmp_path / "tuned")
     before, after = source.variables["params"], found.variables["params"]
     jax.tree.map(np.testing.assert_array_equal, before["decoder"], after["decoder"])
@@ -67,17 +67,17 @@ def test_a_run_starts_from_another(tmp_path):
     with Checkpoints(tmp_path / "tuned") as checkpoints:
         assert checkpoints.steps == [3]
     # Its own checkpoint comes first now.
-    runs.train(with_train(tuned, steps=5), tmp_path / "tuned")
+    fit.train(with_train(tuned, steps=5), tmp_path / "tuned")
     assert runs.load(tmp_path / "tuned").step in (3, 5)
 
 
 def test_starting_from_what_does_not_fit(tmp_path):
     store = make_store(tmp_path / "store")
     config = small_config(features=store.root)
-    runs.train(with_train(config, steps=2), tmp_path / "run")
+    fit.train(with_train(config, steps=2), tmp_path / "run")
     wide = replace(config, encoder=replace(config.encoder, width=24))
     with pytest.raises(UserError, match="run is another model: decoder/trunk/Dense_0/kernel"):
-        runs.train(with_train(wide, init_from=str(tmp_path / "run")), tmp_path / "wide")
+        fit.train(with_train(wide, init_from=str(tmp_path / "run")), tmp_path / "wide")
     with pytest.raises(UserError, match="nowhere is not a run directory"):
-        runs.train(with_train(config, init_from=str(tmp_path / "nowhere")), tmp_path / "other")
+        fit.train(with_train(config, init_from=str(tmp_path / "nowhere")), tmp_path / "other")
     assert flat.MULTIPLE  # the vector of either run is padded alike

@@ -46,7 +46,8 @@ ALLOWED = {
     "writer": "",
     "training": "config flat optimizers parallel steps speed watchdog window checkpoint writer",
     "finetune": "config features",
-    "runs": "config features batches decoders tasks joint front_end flat parallel checkpoint finetune training",
+    "runs": "config features decoders tasks joint front_end flat checkpoint",
+    "fit": "config features batches tasks parallel finetune training runs",
     "torch_file": "config",
     "vocoders": "config torch_file",
     "convert": "config features layers text_encoder decoders joint front_end runs torch_file vocoders",
@@ -54,7 +55,7 @@ ALLOWED = {
     "synthesis": "config text corpora features batches runs vocoders",
     "demo": "config progress",
     "command": "config",
-    "doors": "config command parallel runs vocoders evaluation",
+    "doors": "config command parallel fit runs vocoders evaluation",
     "sweep": "config command doors features runs",
     "cli": "config command corpora features runs vocoders convert synthesis sweep demo",
 }

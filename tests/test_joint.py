@@ -10,7 +10,7 @@ import pytest
 from joints import BINS, random_state, write_checkpoint
 from models import AUDIO, make_store, randomised, small_config
 
-from tts_gen import cli, command, doors, flat, joint, runs, synthesis, tasks
+from tts_gen import cli, command, doors, fit, flat, joint, runs, synthesis, tasks
 from tts_gen.batches import TrainingBatches
 from tts_gen.checkpoint import Checkpoints
 from tts_gen.config import UserError
@@ -208,7 +208,7 @@ def acoustic(store, tmp_path_factory):
     task = tasks.build(config, store.inventory, store.stats)
     shapes = jax.eval_shape(lambda b: task.init(KEY, b, KEY, False, method="loss")["params"], batch)
     params = randomised(jax.tree.map(lambda x: np.zeros(x.shape, np.float32), shapes))
-    runs._write_run(config, run, store)
+    fit.write_run(config, run, store)
     (run / "metrics.jsonl").write_text("")
     with Checkpoints(run) as checkpoints:
         checkpoints.save(1, {"ema": flat.flatten(params)}, flat.layout(params), {"val_loss": 0.0})

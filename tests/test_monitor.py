@@ -16,7 +16,7 @@ from models import AUDIO, make_store, randomised, small_config
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
-from tts_gen import runs, tasks
+from tts_gen import fit, tasks
 from tts_gen.batches import TrainingBatches
 from tts_gen.config import UserError
 from tts_gen.decoders import DECODERS
@@ -236,7 +236,7 @@ def test_sound_lasts_four_seconds_at_most(tmp_path):
 @pytest.mark.parametrize("task", tasks.TASKS)
 def test_a_training_logs_the_figures_of_its_samples(task, store, tmp_path):
     config = small_config(task, features=store.root, sample_every=5, save_every=10)
-    runs.train(config, tmp_path, Monitor(config))
+    fit.train(config, tmp_path, Monitor(config))
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     of_step = {line["step"]: [name for name in line if name.startswith("sample_")] for line in lines}
     assert of_step == {step: NAMES[task] if step in (5, 10) else [] for step in range(1, 11)}

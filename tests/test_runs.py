@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from models import AUDIO, make_store, small_config, small_decoder, with_train, write_untrained
 
-from tts_gen import doors, runs
+from tts_gen import doors, fit, runs
 from tts_gen.batches import TrainingBatches, validation_batches
 from tts_gen.config import Config, UserError
 
@@ -49,7 +49,7 @@ def config_file(store, tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(config, tmp_path_factory):
     run = tmp_path_factory.mktemp("trained")
-    runs.train(config, run)
+    fit.train(config, run)
     return run
 
 
@@ -91,8 +91,8 @@ def test_a_killed_and_a_stopped_process_go_on_exactly(config, config_file, tmp_p
     assert process.returncode == 75, message
     assert f"is saved in {run}" in message and "SIGTERM" in message
     longer = with_train(config, steps=max(saved(run)) + 5, save_every=1000)
-    runs.train(longer, run)
-    runs.train(longer, reference)
+    fit.train(longer, run)
+    fit.train(longer, reference)
     assert losses(run) == losses(reference) and max(losses(run)) == longer.train.steps
     for a, b in zip(ema(run), ema(reference), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -122,28 +122,28 @@ def test_unknown_options_are_refused_with_the_right_ones(config_file, tmp_path, 
 def test_a_changed_model_is_not_resumed(config, trained):
     wider = replace(config, encoder=replace(config.encoder, width=24))
     with pytest.raises(UserError, match=r"config.json: encoder.width is 16 in this run but 24 now"):
-        runs.train(wider, trained)
+        fit.train(wider, trained)
     with pytest.raises(UserError, match=r"decoder\.\w+ is"):
-        runs.train(replace(config, decoder=small_decoder("flow")), trained)
+        fit.train(replace(config, decoder=small_decoder("flow")), trained)
     with pytest.raises(UserError, match="train.learning_rate is 0.01 in this run but 0.1 now"):
-        runs.train(with_train(config, learning_rate=0.1), trained)
+        fit.train(with_train(config, learning_rate=0.1), trained)
 
 
 def test_more_steps_may_be_asked_for(config, tmp_path):
-    runs.train(with_train(config, steps=2), tmp_path)
-    runs.train(with_train(config, steps=4, log_every=2, save_every=1), tmp_path)
+    fit.train(with_train(config, steps=2), tmp_path)
+    fit.train(with_train(config, steps=4, log_every=2, save_every=1), tmp_path)
     assert max(saved(tmp_path)) == 4 and list(losses(tmp_path)) == [1, 2, 3, 4]
 
 
 def test_other_features_are_refused(config, trained, tmp_path):
     other = make_store(tmp_path, audio=replace(AUDIO, fmax=7000.0))
     with pytest.raises(UserError, match=f"fmax is 7000.0 in {tmp_path} but 8000.0 in {trained}"):
-        runs.train(replace(config, data=replace(config.data, features=str(other.root))), trained)
+        fit.train(replace(config, data=replace(config.data, features=str(other.root))), trained)
     one_voice = json.loads((tmp_path / "inventory.json").read_text()) | {"speakers": ["unknown", "zoe"]}
     (tmp_path / "audio.json").write_text((trained / "audio.json").read_text())
     (tmp_path / "inventory.json").write_text(json.dumps(one_voice))
     with pytest.raises(UserError):
-        runs.train(replace(config, data=replace(config.data, features=str(other.root))), trained)
+        fit.train(replace(config, data=replace(config.data, features=str(other.root))), trained)
 
 
 def test_a_misspelt_key_in_a_runs_config(trained, tmp_path):
@@ -188,7 +188,7 @@ def test_a_loaded_run_is_what_was_trained(config, trained, store):
 
 def test_a_run_trains_towards_what_was_planted(config, store, tmp_path):
     """Of the simulated phones AH is high and IY low in pitch, and M is long."""
-    runs.train(with_train(config, steps=150, save_every=150, log_every=50, warmup=20), tmp_path)
+    fit.train(with_train(config, steps=150, save_every=150, log_every=50, warmup=20), tmp_path)
     run = runs.load(tmp_path)
     found = []
     for batch in validation_batches(store, config, "test"):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from models import make_store, small_config, with_train
 
-from tts_gen import cli, command, runs, sweep
+from tts_gen import cli, command, fit, runs, sweep
 from tts_gen.config import Stopped, UserError
 
 TESTS = Path(__file__).parent
@@ -219,7 +219,7 @@ def test_a_killed_run_goes_on_exactly(config_file, store, tmp_path):
     steps = max(saved()) + 3
     points = sweep.read_grid(config_file, tmp_path, ["train.seed=3"], ["--train.steps", str(steps)])
     sweep.run(points, points, tmp_path)
-    runs.train(points[0].config, tmp_path / "reference")
+    fit.train(points[0].config, tmp_path / "reference")
     kept = [[(line["step"], line["loss"]) for line in metrics(run)] for run in (point.run, tmp_path / "reference")]
     assert kept[0] == kept[1] and len(kept[0]) == steps
     assert "| 3          | done  |" in (tmp_path / "results.md").read_text()

@@ -29,7 +29,7 @@ def _train(arguments: Sequence[str]) -> None:
         return
     asked = read_training(arguments)
 
-    from tts_gen import parallel, runs
+    from tts_gen import fit, parallel
 
     @functools.cache
     def monitor():
@@ -40,7 +40,7 @@ def _train(arguments: Sequence[str]) -> None:
 
     command.use_compile_cache()
     with parallel.processes(asked.coordinator, asked.processes, asked.process):
-        runs.train(asked.config, asked.workdir, lambda *args: monitor()(*args))
+        fit.train(asked.config, asked.workdir, lambda *args: monitor()(*args))
 
 
 class Training(NamedTuple):

@@ -8,31 +8,25 @@ A joint run (text to mel, made by `tts-gen convert`) has config.json, audio.json
 
 import dataclasses
 import functools
-import json
 import logging
 import os
 import shutil
-import textwrap
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from etils import epath
 
-from tts_gen import config, flat, joint, parallel, tasks, training
-from tts_gen.batches import TrainingBatches, validation_batches
+from tts_gen import config, flat, joint, tasks
 from tts_gen.checkpoint import Checkpoints
 from tts_gen.config import Audio, Config, UserError
 from tts_gen.decoders import DECODERS
-from tts_gen.features.files import locked, read_json, write_json
+from tts_gen.features.files import read_json, write_json
 from tts_gen.features.inventory import Inventory
 from tts_gen.features.stats import Stats
 from tts_gen.features.store import FeatureStore
-from tts_gen.finetune import carry_over
 from tts_gen.front_end import FrontEnd
 from tts_gen.joint import Joint, JointModule
 
@@ -59,79 +53,6 @@ def config_from_dict(values: dict, where: str, cls: type = Config) -> Any:
     return replace(c, decoder=config.from_dict(DECODERS[family], decoder, f"{where}: decoder"))
 
 
-def train(c: Config, run: Path, inspect: Callable | None = None) -> None:
-    """Trains `c` in the directory `run`, or goes on there; in every process of a training alike.
-
-    `inspect(task, variables, step, writer) -> figures` looks at samples from time to time. Raises UserError, Stopped.
-    """
-    with ExitStack() as stack:
-        error, model = "", None
-        try:
-            store = FeatureStore(c.data.features)
-            task = tasks.build(c, store.inventory, store.stats)
-            batches = TrainingBatches(store, c, jax.process_index(), jax.process_count())
-            run.mkdir(parents=True, exist_ok=True)
-            if jax.process_index() == 0:
-                stack.enter_context(locked(run))
-                _write_run(c, run, store)
-            model = _model(c, store, task, inspect)
-        except (UserError, OSError) as found:
-            error = str(found)
-        parallel.agree(error)
-        validation = functools.partial(
-            validation_batches, store, c, process=jax.process_index(), processes=jax.process_count()
-        )
-        training.train(c.train, run, model, batches, validation)
-
-
-def _model(c: Config, store: FeatureStore, task: tasks.Task, inspect: Callable | None) -> training.Model:
-    adapt = None
-    if c.train.init_from:
-        source = load(c.train.init_from)
-        if not isinstance(source, Run):
-            raise UserError(f"train.init_from: {source.path} is a joint run; give one of the {c.task} task")
-        store.audio.check_equal(source.audio, str(store.root), str(source.path))
-        old, where = jax.tree.map(np.asarray, source.variables["params"]), str(source.path)
-        adapt = lambda fresh: carry_over(old, source.inventory, fresh, store.inventory, where)  # noqa: E731
-    look = lambda params, step, writer: inspect(task, {"params": params}, step, writer)  # noqa: E731
-
-    def positions(batch: dict[str, np.ndarray]) -> tuple[int, int]:
-        acoustic = c.task == "acoustic"
-        frames = batch["mel"].shape[:2] if acoustic else batch["phoneme"].shape
-        return int(np.sum(batch["frames" if acoustic else "length"])), int(np.prod(frames))
-
-    def with_settings(function: Callable) -> Callable:
-        return lambda params, *args: function(task, {"params": params}, *args)
-
-    return training.Model(
-        lambda rng, batch: task.init(rng, batch, rng, False, method="loss")["params"],
-        with_settings(tasks.loss_sums), with_settings(tasks.validation_sums), positions, adapt,
-        look if inspect else None,
-    )  # fmt: skip
-
-
-def _write_run(c: Config, run: Path, store: FeatureStore) -> None:
-    """Saves what the run is; on resuming, refuses a change that would break it, and tells others."""
-    path, features = run / "config.json", {"index_sha256": store.fingerprint, "utterances": len(store.index)}
-    folder = epath.Path(c.train.checkpoints or run / "checkpoints")
-    if path.exists() and folder.exists() and any(entry.name.isdigit() for entry in folder.iterdir()):
-        _check_resumable(config_from_dict(read_json(path), str(path)), c, path)
-        check_features(run, _audio(run), Inventory.load(run / "inventory.json"), Stats.load(run / "stats.json"), store)
-        if (run / "features.json").exists() and read_json(run / "features.json") != features:
-            before = read_json(run / "features.json")["utterances"]
-            raise UserError(
-                f"{store.root} changed since {run} was started ({before} utterances then, {len(store.index)} now): its "
-                f"batches would be others. Give the store as it was, or train a new run with --train.init-from {run}"
-            )
-    else:
-        log.info("%s", _paragraphs(config_to_dict(c)))
-    write_json(run / "audio.json", dataclasses.asdict(store.audio))
-    store.stats.save(run / "stats.json")
-    store.inventory.save(run / "inventory.json")
-    write_json(run / "features.json", features)
-    write_json(path, config_to_dict(c))
-
-
 def check_features(run: Path, audio: Audio, inventory: Inventory, stats: Stats, store: FeatureStore) -> None:
     """Raises UserError when the features are not of the kind that a run was trained on."""
     store.audio.check_equal(audio, str(store.root), str(run))
@@ -146,42 +67,7 @@ def check_features(run: Path, audio: Audio, inventory: Inventory, stats: Stats, 
             )
 
 
-RESUMABLE = {
-    "data.features",
-    *(f"train.{name}" for name in (
-        "steps", "init_from", "accumulate", "remat", "fsdp", "log_every", "save_every", "keep_latest", "keep_best",
-        "sample_every", "max_skipped", "step_limit", "measure_peak",
-    )),
-}  # fmt: skip
-"""fields that may change when a run goes on: they change no step (accumulate, remat and fsdp by rounding alone)"""
-
-
-def _check_resumable(before: Config, now: Config, path: Path) -> None:
-    old, new = (_flat(json.loads(json.dumps(config_to_dict(c)))) for c in (before, now))
-    for name in sorted(old.keys() | new.keys()):
-        was, value = old.get(name), new.get(name)
-        if was == value:
-            continue
-        if name not in RESUMABLE:
-            raise UserError(
-                f"{path}: {name} is {was} in this run but {value} now; give the old value, or a new --workdir"
-            )
-        log.info("%s is %s now, was %s", name, value, was)
-
-
-def _paragraphs(values: dict) -> str:
-    """Every setting, for people."""
-    listed = [f"{name}: " + ", ".join(f"{k} {v!r}" for k, v in part.items()) if isinstance(part, dict) else
-              f"{name}: {part}" for name, part in values.items()]  # fmt: skip
-    return "\n".join(textwrap.fill(text, 120, subsequent_indent="  ") for text in listed)
-
-
-def _flat(values: dict, prefix: str = "") -> dict:
-    items = [_flat(v, f"{prefix}{k}.") if isinstance(v, dict) else {prefix + k: v} for k, v in values.items()]
-    return functools.reduce(lambda a, b: a | b, items, {})
-
-
-def _audio(run: Path) -> Audio:
+def audio_of(run: Path) -> Audio:
     return config.from_dict(Audio, read_json(run / "audio.json"), str(run / "audio.json"))
 
 
@@ -253,13 +139,13 @@ def load(run: str | Path, overrides: dict[str, Any] | None = None, guidance: flo
     scale = _guidance(run, c, guidance)
     if cls is Joint:
         front_end = config.from_dict(FrontEnd, read_json(run / "symbols.json"), str(run / "symbols.json"))
-        audio = _audio(run)
+        audio = audio_of(run)
         return JointRun(run, c, audio, front_end, c.build(audio.n_mels), *_parameters(Checkpoints(run)))
     inventory, stats = Inventory.load(run / "inventory.json"), Stats.load(run / "stats.json")
     t = c.train
     checkpoints = Checkpoints(run, t.checkpoints, t.keep_latest, t.keep_best, t.best_metric)
     variables, step = _parameters(checkpoints)
-    return Run(run, c, _audio(run), inventory, stats, tasks.build(c, inventory, stats), variables, step, scale)
+    return Run(run, c, audio_of(run), inventory, stats, tasks.build(c, inventory, stats), variables, step, scale)
 
 
 def _guidance(run: Path, c: Config | Joint, scale: float) -> float | None:

@@ -36,7 +36,7 @@ FIGURES = [(feature, metric) for feature in ("log_f0", "duration", "mel") for me
 
 
 class Monitor:
-    """`inspect(task, variables, step, writer) -> figures` of runs.train.
+    """`inspect(task, variables, step, writer) -> figures` of fit.train.
 
     The features of `config` are opened at the first call: in the one process that looks at samples, where any does.
     The first call compiles one program, which all later ones use, on the process's first device.

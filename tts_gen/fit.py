@@ -1,0 +1,135 @@
+"""Training a config in a run directory: what is written there first, and what may change when it goes on."""
+
+import dataclasses
+import functools
+import json
+import logging
+import textwrap
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import jax
+import numpy as np
+from etils import epath
+
+from tts_gen import parallel, runs, tasks, training
+from tts_gen.batches import TrainingBatches, validation_batches
+from tts_gen.config import Config, UserError
+from tts_gen.features.files import locked, read_json, write_json
+from tts_gen.features.inventory import Inventory
+from tts_gen.features.stats import Stats
+from tts_gen.features.store import FeatureStore
+from tts_gen.finetune import carry_over
+from tts_gen.runs import config_from_dict, config_to_dict
+
+log = logging.getLogger(__name__)
+
+
+def train(c: Config, run: Path, inspect: Callable | None = None) -> None:
+    """Trains `c` in the directory `run`, or goes on there; in every process of a training alike.
+
+    `inspect(task, variables, step, writer) -> figures` looks at samples from time to time. Raises UserError, Stopped.
+    """
+    with ExitStack() as stack:
+        error, model = "", None
+        try:
+            store = FeatureStore(c.data.features)
+            task = tasks.build(c, store.inventory, store.stats)
+            batches = TrainingBatches(store, c, jax.process_index(), jax.process_count())
+            run.mkdir(parents=True, exist_ok=True)
+            if jax.process_index() == 0:
+                stack.enter_context(locked(run))
+                write_run(c, run, store)
+            model = model_of(c, store, task, inspect)
+        except (UserError, OSError) as found:
+            error = str(found)
+        parallel.agree(error)
+        validation = functools.partial(
+            validation_batches, store, c, process=jax.process_index(), processes=jax.process_count()
+        )
+        training.train(c.train, run, model, batches, validation)
+
+
+def model_of(c: Config, store: FeatureStore, task: tasks.Task, inspect: Callable | None) -> training.Model:
+    adapt = None
+    if c.train.init_from:
+        source = runs.load(c.train.init_from)
+        if not isinstance(source, runs.Run):
+            raise UserError(f"train.init_from: {source.path} is a joint run; give one of the {c.task} task")
+        store.audio.check_equal(source.audio, str(store.root), str(source.path))
+        old, where = jax.tree.map(np.asarray, source.variables["params"]), str(source.path)
+        adapt = lambda fresh: carry_over(old, source.inventory, fresh, store.inventory, where)  # noqa: E731
+    look = lambda params, step, writer: inspect(task, {"params": params}, step, writer)  # noqa: E731
+
+    def positions(batch: dict[str, np.ndarray]) -> tuple[int, int]:
+        acoustic = c.task == "acoustic"
+        frames = batch["mel"].shape[:2] if acoustic else batch["phoneme"].shape
+        return int(np.sum(batch["frames" if acoustic else "length"])), int(np.prod(frames))
+
+    def with_settings(function: Callable) -> Callable:
+        return lambda params, *args: function(task, {"params": params}, *args)
+
+    return training.Model(
+        lambda rng, batch: task.init(rng, batch, rng, False, method="loss")["params"],
+        with_settings(tasks.loss_sums), with_settings(tasks.validation_sums), positions, adapt,
+        look if inspect else None,
+    )  # fmt: skip
+
+
+def write_run(c: Config, run: Path, store: FeatureStore) -> None:
+    """Saves what the run is; on resuming, refuses a change that would break it, and tells others."""
+    path, features = run / "config.json", {"index_sha256": store.fingerprint, "utterances": len(store.index)}
+    folder = epath.Path(c.train.checkpoints or run / "checkpoints")
+    if path.exists() and folder.exists() and any(entry.name.isdigit() for entry in folder.iterdir()):
+        _check_resumable(config_from_dict(read_json(path), str(path)), c, path)
+        inventory, stats = Inventory.load(run / "inventory.json"), Stats.load(run / "stats.json")
+        runs.check_features(run, runs.audio_of(run), inventory, stats, store)
+        if (run / "features.json").exists() and read_json(run / "features.json") != features:
+            before = read_json(run / "features.json")["utterances"]
+            raise UserError(
+                f"{store.root} changed since {run} was started ({before} utterances then, {len(store.index)} now): its "
+                f"batches would be others. Give the store as it was, or train a new run with --train.init-from {run}"
+            )
+    else:
+        log.info("%s", _paragraphs(config_to_dict(c)))
+    write_json(run / "audio.json", dataclasses.asdict(store.audio))
+    store.stats.save(run / "stats.json")
+    store.inventory.save(run / "inventory.json")
+    write_json(run / "features.json", features)
+    write_json(path, config_to_dict(c))
+
+
+RESUMABLE = {
+    "data.features",
+    *(f"train.{name}" for name in (
+        "steps", "init_from", "accumulate", "remat", "fsdp", "log_every", "save_every", "keep_latest", "keep_best",
+        "sample_every", "max_skipped", "step_limit", "measure_peak",
+    )),
+}  # fmt: skip
+"""fields that may change when a run goes on: they change no step (accumulate, remat and fsdp by rounding alone)"""
+
+
+def _check_resumable(before: Config, now: Config, path: Path) -> None:
+    old, new = (_flat(json.loads(json.dumps(config_to_dict(c)))) for c in (before, now))
+    for name in sorted(old.keys() | new.keys()):
+        was, value = old.get(name), new.get(name)
+        if was == value:
+            continue
+        if name not in RESUMABLE:
+            raise UserError(
+                f"{path}: {name} is {was} in this run but {value} now; give the old value, or a new --workdir"
+            )
+        log.info("%s is %s now, was %s", name, value, was)
+
+
+def _paragraphs(values: dict) -> str:
+    """Every setting, for people."""
+    listed = [f"{name}: " + ", ".join(f"{k} {v!r}" for k, v in part.items()) if isinstance(part, dict) else
+              f"{name}: {part}" for name, part in values.items()]  # fmt: skip
+    return "\n".join(textwrap.fill(text, 120, subsequent_indent="  ") for text in listed)
+
+
+def _flat(values: dict, prefix: str = "") -> dict:
+    items = [_flat(v, f"{prefix}{k}.") if isinstance(v, dict) else {prefix + k: v} for k, v in values.items()]
+    return functools.reduce(lambda a, b: a | b, items, {})
