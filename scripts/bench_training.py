@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # configs import one another
 OVERHEAD = ("prosody_l2", "prosody_flow", "prosody_diffusion", "acoustic_l1", "acoustic_flow", "acoustic_diffusion")
 
 
@@ -31,7 +32,7 @@ def settings(name: str, store: str, **train):
 
 
 def prepared(c):
-    """Batches, the jitted step, an abstract state and init, as training makes them."""
+    """Batches, mesh, an example, jitted init and step, model and layout, as training makes them."""
     import jax
 
     from tts_gen import fit, flat, parallel, steps, tasks
@@ -40,7 +41,7 @@ def prepared(c):
 
     store = FeatureStore(c.data.features)
     batches = TrainingBatches(store, c)
-    model = fit.model_of(c, store, tasks.build(c, store.inventory, store.stats), None)
+    model = fit.model_of(c, Path("nowhere"), store, tasks.build(c, store.inventory, store.stats), None)
     mesh = parallel.make_mesh(c.train.fsdp)
     example = parallel.global_batch(mesh, batches.examples()[0])
     layout = flat.layout(jax.eval_shape(model.init, jax.random.key(0), steps.split_batch(example)[0]))
@@ -48,7 +49,7 @@ def prepared(c):
     shardings = parallel.split_state(mesh, jax.eval_shape(init, example))
     step = jax.jit(steps.make_step(model.loss, layout, c.train, mesh), donate_argnums=0,
                    out_shardings=(shardings, parallel.replicated(mesh)))  # fmt: skip
-    return batches, mesh, example, jax.jit(init, out_shardings=shardings), step
+    return batches, mesh, example, jax.jit(init, out_shardings=shardings), step, model, layout
 
 
 def logged(run: Path) -> list[dict]:
@@ -67,7 +68,7 @@ def overhead(store: str, steps: int = 300) -> None:
         with tempfile.TemporaryDirectory() as folder:
             fit.train(c, Path(folder))
             trained = sum(row["step_seconds"] for row in logged(Path(folder)) if 100 < row["step"] < steps)
-        batches, mesh, example, init, step = prepared(c)
+        batches, mesh, example, init, step, *_ = prepared(c)
         state, alone = init(example), 0.0
         for i in range(100):  # every program compiled and warm
             state, _ = step(state, parallel.global_batch(mesh, batches[i]))
@@ -100,30 +101,33 @@ def devices(store: str, steps: int = 60) -> None:
 
 
 def memory(store: str) -> None:
-    """By XLA's account of the compiled step, for one device."""
-    print("| model | setting | state, MB | batch, MB | temporary, MB |\n| --- | --- | --- | --- | --- |")
-    for name in ("base/prosody_flow", "acoustic_flow", "acoustic_diffusion"):
-        for label, changes in {
-            "plain": {}, "remat": {"remat": True}, "4 parts": {"accumulate": 4}, "fsdp 4": {"fsdp": 4},
-        }.items():  # fmt: skip
-            count = 8 if "fsdp" in label else 1
-            code = f"import bench_training as b; b.compiled({name!r}, {store!r}, {label!r}, {changes!r})"
+    """Of the first device: the state, and what a step keeps from the forward for the backward pass. (XLA's own account
+    shows no remat on CPU, where it merges what is computed again with what was.)"""
+    print("| model | setting | state, MB | kept for the backward pass, MB |\n| --- | --- | --- | --- |")
+    for name in ("prosody_flow", "acoustic_diffusion", "base/prosody_flow", "base/acoustic_diffusion"):
+        for label, count, changes in (
+            ("plain", 1, {}), ("remat", 1, {"remat": True}), ("fsdp 4 of 8", 8, {"fsdp": 4}),
+        ):  # fmt: skip
+            code = f"import bench_training as b; b.of_a_step({name!r}, {store!r}, {label!r}, {changes!r})"
             env = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"}
             subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT / "scripts", env=env)
 
 
-def compiled(name: str, store: str, label: str, changes: dict) -> None:
+def of_a_step(name: str, store: str, label: str, changes: dict) -> None:
     import jax
 
     c = settings(name, store, **changes)
-    c = replace(c, data=replace(c.data, row_multiple=8))
-    _, _, example, init, step = prepared(c)
+    from tts_gen import flat, steps
+
+    _, _, example, init, _, model, layout = prepared(c)
     state = init(example)
-    used = step.lower(state, example).compile().memory_analysis()
     of = lambda tree: sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(tree)) / 1e6  # noqa: E731
-    where = f"{label} of 8 devices" if "fsdp" in changes else label
-    temporary = used.temp_size_in_bytes / 1e6
-    print(f"| {name} | {where} | {of(state):.1f} | {of(example):.2f} | {temporary:.0f} |", flush=True)
+    batch = steps.split_batch(example)[0]
+    params = jax.eval_shape(lambda v: flat.unflatten(v, layout), state.params)
+    loss = lambda p: model.loss(p, batch, jax.random.key(0), True)[0].sum()  # noqa: E731
+    residuals = jax.eval_shape(lambda p: jax.vjp(loss, p)[1], params)
+    kept = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(residuals)) / 1e6 / jax.device_count()
+    print(f"| {name} | {label} | {of(state):.1f} | {kept:.0f} |", flush=True)
 
 
 def flat(store: str, steps: int = 2000) -> None:

@@ -67,13 +67,13 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     save(tmp_path, {10: 0.5, 20: 0.1, 30: 0.4, 40: 0.3, 50: 0.2, 55: None})
     with Checkpoints(tmp_path) as checkpoints:
         assert {20, 55} <= set(checkpoints.steps) and len(checkpoints.steps) <= 3
-        assert checkpoints.best_step() == 20
+        assert checkpoints.best_steps()[0] == 20
 
 
 def test_the_newest_is_best_where_none_was_validated(tmp_path):
     save(tmp_path, {10: None, 20: None})
     with Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.best_step() == 20
+        assert checkpoints.best_steps()[0] == 20
 
 
 def test_a_flipped_byte_is_noticed_and_the_step_before_used(tmp_path, caplog):
@@ -91,11 +91,11 @@ def test_a_damaged_step_is_saved_again(tmp_path):
     flip_byte(max(data_files(tmp_path / "checkpoints" / "20"), key=lambda f: f.stat().st_size))
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.restore_newest(ABSTRACT)[0] == 10
-        assert checkpoints.best_step() == 10
+        assert checkpoints.best_steps()[0] == 10
         checkpoints.save(20, state(20), LAYOUT, {"val_loss": 0.3})
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.restore_newest(ABSTRACT)[0] == 20
-        assert checkpoints.best_step() == 20
+        assert checkpoints.best_steps()[0] == 20
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -112,7 +112,7 @@ def test_any_damaged_or_missing_file_is_noticed(tmp_path):
             try:
                 with Checkpoints(run) as checkpoints:
                     step, found = checkpoints.restore_newest(ABSTRACT)
-                    assert checkpoints.best_step() in checkpoints.steps
+                    assert checkpoints.best_steps()[0] in checkpoints.steps
                     checkpoints.save(30, state(30), LAYOUT, {"val_loss": 0.3})
             except UserError as error:
                 assert f"{run}/checkpoints" in str(error)
@@ -185,4 +185,4 @@ def test_no_checkpoint(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.restore_newest(ABSTRACT) is None
         with pytest.raises(UserError, match=f"{tmp_path} holds no checkpoint.*python train.py CONFIG --workdir"):
-            checkpoints.best_step()
+            checkpoints.best_steps()

@@ -30,7 +30,7 @@ def from_the_root(monkeypatch):
 
 
 def test_unknown_names_list_the_valid_ones():
-    with pytest.raises(UserError, match="run.json: Train has no stepz; valid names are steps, learning_rate"):
+    with pytest.raises(UserError, match="run.json: Train has no stepz; valid names are steps, init_from"):
         from_dict(Train, {"stepz": 3}, "run.json")
 
 

@@ -47,7 +47,7 @@ ALLOWED = {
     "training": "config flat optimizers parallel steps speed watchdog window checkpoint writer",
     "finetune": "config features",
     "runs": "config features decoders tasks joint front_end flat checkpoint",
-    "fit": "config features batches tasks parallel finetune training runs",
+    "fit": "config features batches tasks parallel checkpoint finetune training runs",
     "torch_file": "config",
     "vocoders": "config torch_file",
     "convert": "config features layers text_encoder decoders joint front_end runs torch_file vocoders",
@@ -56,7 +56,7 @@ ALLOWED = {
     "demo": "config progress",
     "command": "config",
     "doors": "config command parallel fit runs vocoders evaluation",
-    "sweep": "config command doors features runs",
+    "sweep": "config command doors features runs writer",
     "cli": "config command corpora features runs vocoders convert synthesis sweep demo",
 }
 """part of the package -> parts it may import"""

@@ -1,6 +1,9 @@
 """Checkpoints by Orbax: asynchronous, atomic, the newest and the best kept, every leaf verified by a hash when read."""
 
+import json
 import logging
+import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,27 +32,28 @@ class Checkpoints:
     """
 
     def __init__(
-        self, run: str | Path, address: str = "", latest: int = 2, best: int = 1, metric: str = "val_loss"
+        self, run: str | Path, address: str = "", latest: int = 2, best: int = 1, metric: str = "val_loss",
+        reading: bool = False,
     ):  # fmt: skip
+        """`reading`: nothing in the folder is changed. Raises UserError for a folder that cannot be opened."""
         self.run, self.metric = run, metric
-        self.directory = epath.Path(address) if address else epath.Path(run).absolute() / "checkpoints"
+        self.directory = folder_of(run, address)
+        self._drop_damaged_metrics(reading)
         keep = [
             checkpoint_managers.LatestN(latest),
             checkpoint_managers.BestN(get_metric_fn=self._value, reverse=True, n=best),
         ]
         options = ocp.CheckpointManagerOptions(
             preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=not reading,
             best_fn=self._value,  # without it the metrics would not be written
             best_mode="min",
         )
         handlers = {"state": ocp.StandardCheckpointHandler(), "notes": ocp.JsonCheckpointHandler()}
         try:
             self.manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
-        except ValueError as error:  # it reads the metrics of all steps at once
-            raise UserError(
-                f"{self.directory}: a file */metrics/metrics is damaged ({error}); delete its step"
-            ) from error
+        except (ImportError, OSError) as error:
+            raise UserError(f"{self.directory} cannot be used for checkpoints: {error}") from error
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -69,7 +73,7 @@ class Checkpoints:
         if step in self.manager.all_steps():
             return
         self._finish("the checkpoint before", self.manager.wait_until_finished)
-        notes = {"hashes": hashes(state), "layout": layout}
+        notes = {"hashes": hashes(state) | {"layout": _hash_of(layout)}, "layout": layout}
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes))
         save = lambda: self.manager.save(step, args=items, metrics=dict(metrics))  # noqa: E731
         self._finish(f"the checkpoint of step {step}", save)
@@ -85,13 +89,24 @@ class Checkpoints:
                 for half in self.directory.glob("*.orbax-checkpoint-tmp*"):
                     half.rmtree(missing_ok=True)
 
-    def best_step(self) -> int:
-        """The step with the lowest metric, the newest where none was validated."""
+    def best_steps(self) -> list[int]:
+        """From the lowest metric up; of equal ones, and where none was validated, the newest first. Raises UserError
+        where there are none."""
         if not self.steps:
             run = self.run
             raise UserError(f"{run} holds no checkpoint; train it first: python train.py CONFIG --workdir {run}")
         losses = {s: self._value(self.manager.metrics(s)) for s in self.steps}
-        return min(losses, key=lambda s: (losses[s], -s))
+        return sorted(self.steps, key=lambda s: (losses[s], -s))
+
+    def restore_best(self) -> tuple[dict, int]:
+        """The parameters to evaluate, and their step: of the best one that can be read; damaged ones are reported.
+        Raises UserError where there is none."""
+        for step in self.best_steps():
+            try:
+                return self.restore_ema(step), step
+            except UserError as error:
+                log.warning("%s; using the next best", error)
+        raise UserError(f"{self.directory}: no checkpoint can be read")
 
     def restore(self, step: int, abstract: Any) -> tuple[Any, flat.Layout]:
         """State of a step with the shapes and shardings of `abstract`. Raises UserError when it is damaged."""
@@ -104,7 +119,8 @@ class Checkpoints:
         state, notes = restored["state"], restored["notes"]
         if "hashes" not in notes:
             raise UserError(f"{folder} was saved by an earlier version of tts_gen, which this one does not read")
-        if wrong := [name for name, value in hashes(state).items() if notes["hashes"].get(name) != value]:
+        found = hashes(state) | {"layout": _hash_of(notes["layout"])}
+        if wrong := [name for name, value in found.items() if notes["hashes"].get(name) != value]:
             raise UserError(f"{folder} is damaged: {', '.join(wrong[:3])} differ from their hashes")
         return state, notes["layout"]
 
@@ -125,6 +141,7 @@ class Checkpoints:
         Damaged ones after it are reported and deleted, so that they can be saved again.
         """
         damaged = []
+        self._check_model(abstract)
         for step in reversed(self.steps):
             try:
                 state, error = self.restore(step, abstract)[0], ""
@@ -143,9 +160,52 @@ class Checkpoints:
             raise UserError(f"{self.directory}: no checkpoint can be read; delete the folder to train from the start")
         return None
 
+    def _check_model(self, abstract: Any) -> None:
+        """Raises UserError where the newest step that tells has another number of parameters."""
+        leaves = jax.tree_util.tree_leaves_with_path(abstract)
+        (expected,) = (leaf.shape for path, leaf in leaves if jax.tree_util.keystr(path, simple=True) == "ema")
+        for step in reversed(self.steps):
+            try:
+                size = self.manager.item_metadata(step)["state"]["ema"].shape
+            except (ValueError, KeyError, TypeError, AttributeError):  # damaged: `restore` says so
+                continue
+            if size != expected:
+                raise UserError(
+                    f"{self.directory / str(step)} is of another model: {size[0]:,} parameters (padded) against "
+                    f"{expected[0]:,}; give its settings, or a new --workdir"
+                )
+            return
+
+    def _drop_damaged_metrics(self, reading: bool) -> None:
+        """Orbax would refuse the whole folder for one."""
+        for file in self.directory.glob("*/metrics/metrics"):
+            try:
+                good = isinstance(json.loads(file.read_text()), dict)
+            except ValueError:
+                good = False
+            if not good and reading:
+                raise UserError(f"{file} is damaged; delete it")
+            if not good:
+                log.warning("%s is damaged and is deleted: its step counts as not validated", file)
+                file.unlink()
+
     def _value(self, metrics: Mapping[str, float] | None) -> float:
         """Of the metric by which steps are ranked; infinite where it was not measured or its file is gone."""
-        return (metrics or {}).get(self.metric, UNREADABLE)
+        value = (metrics or {}).get(self.metric)
+        return value if isinstance(value, (int, float)) else UNREADABLE
+
+
+def folder_of(run: str | Path, address: str = "") -> epath.Path:
+    """Where a run's checkpoints are, absolute."""
+    return epath.Path(address if "://" in address else os.path.abspath(address or Path(run) / "checkpoints"))
+
+
+def saved_steps(folder: epath.Path) -> list[int]:
+    return sorted(int(f.name) for f in folder.iterdir() if f.name.isdigit()) if folder.exists() else []
+
+
+def _hash_of(layout: flat.Layout) -> str:
+    return f"{zlib.crc32(json.dumps(layout).encode()):08x}"
 
 
 def hashes(state: Any) -> dict[str, str]:

@@ -27,7 +27,9 @@ def limit(where: str, settings: object, **limits: tuple[float, float]) -> None:
     """Raises UserError naming the first field of `settings` that lies outside its limits (lowest, highest)."""
     for name, (low, high) in limits.items():
         value = getattr(settings, name)
-        if not low <= value <= high:
+        if not isinstance(value, (int, float)):  # `_check` tells
+            continue
+        if not low <= value <= high or value == math.inf:
             allowed = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
             raise UserError(f"{where}.{name} is {value}; give {allowed}")
 
@@ -90,6 +92,11 @@ class Data:
     """acoustic: phonemes kept before and after a crop for the encoder to see"""
     max_phonemes: int = 64
     """acoustic: phonemes that a crop and its context may hold"""
+
+    def __post_init__(self):
+        limit("data", self, row_multiple=COUNT, context=(0, math.inf), max_phonemes=COUNT)
+        if not self.buckets or any(isinstance(b, int) and b < 1 for b in self.buckets):
+            raise UserError(f"data.buckets is {self.buckets or 'empty'}; give lengths, such as 24,64,128")
 
 
 @dataclass(frozen=True)
@@ -195,7 +202,8 @@ class Train:
     best_metric: str = "val_loss"
     """one of the validation's figures in metrics.jsonl: val_loss, val_bits_per_dim (flow, gaussian, mdn)"""
     checkpoints: str = ""
-    """folder or address (gs://bucket/run) for the checkpoints; in the workdir if empty"""
+    """folder or address (gs://bucket/run, which needs gcsfs) for the checkpoints of this run alone; in the workdir if
+    empty"""
     sample_every: int = 1000
     """steps between samples of held-out utterances: their spread and pictures go to TensorBoard; 0: none"""
     max_skipped: int = 20
@@ -206,7 +214,8 @@ class Train:
     """time a matrix product first, so that speed is given in % of it; known accelerators need no measurement"""
 
     def __post_init__(self):
-        names = ("steps", "accumulate", "fsdp", "log_every", "save_every", "keep_latest", "keep_best", "max_skipped")
+        names = ("steps", "accumulate", "fsdp", "log_every", "save_every", "keep_latest", "keep_best", "max_skipped",
+                 "decay_steps")  # fmt: skip
         limit("train", self, **dict.fromkeys(names, COUNT), clip=(1e-12, math.inf), step_limit=(1.0, math.inf))
         none_is_fine = ("learning_rate", "warmup", "weight_decay", "sample_every")
         limit("train", self, **dict.fromkeys(none_is_fine, (0, math.inf)))
@@ -234,7 +243,9 @@ def read_config_file(path: str | Path) -> Config:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except (TypeError, NameError, SyntaxError, ImportError, AttributeError) as error:  # a misspelt field, for one
+    except UserError:
+        raise
+    except Exception as error:  # a misspelt field, for one, but the file may hold any Python
         raise UserError(f"{path}: {type(error).__name__}: {error}") from error
     if not isinstance(getattr(module, "config", None), Config):
         raise UserError(f"{path}: defines no `config = Config(...)`")

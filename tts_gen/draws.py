@@ -61,8 +61,11 @@ def stratified(rng: Rng, batch: int) -> jax.Array:
     return (jax.random.uniform(rows.key) + rows.row / rows.of) % 1.0
 
 
-def dropout_masks(rng: Rng | None, rate: float, n: int, shape: tuple[int, ...]) -> list[jax.Array | float]:
-    """`n` factors for inverted dropout of arrays of `shape` [B, ...]; `rng` None means evaluation, factors of 1.
+def dropout_masks(
+    rng: Rng | None, rate: float, n: int, shape: tuple[int, ...], dtype=jnp.float32
+) -> list[jax.Array | float]:
+    """`n` factors for inverted dropout of arrays of `shape` [B, ...] and `dtype`; `rng` None means evaluation, factors
+    of 1.
 
     All are drawn at once, a byte each: a draw for every layer costs XLA on CPU more to compile than the layer itself.
     """
@@ -71,5 +74,5 @@ def dropout_masks(rng: Rng | None, rate: float, n: int, shape: tuple[int, ...]) 
     dropped = round(rate * 256)
     size = math.prod(shape[1:])
     keep = _draw(jax.random.bits, rng, (shape[0], n * size), jnp.uint8) >= dropped
-    factors = keep.astype(jnp.float32) * (256 / (256 - dropped))
+    factors = keep.astype(dtype) * (256 / (256 - dropped))
     return [factors[:, i * size : (i + 1) * size].reshape(shape) for i in range(n)]

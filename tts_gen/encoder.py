@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from tts_gen import config, draws
-from tts_gen.layers import ConvBlock, TransformerBlock
+from tts_gen.layers import ConvBlock, TransformerBlock, masked
 
 STRESSES, EDGES, PUNCTUATIONS = 4, 4, 7
 """table sizes of the features that `text.Phoneme` defines"""
@@ -25,7 +25,7 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, batch: dict[str, jax.Array], mask: jax.Array, rng: jax.Array | None) -> jax.Array:
         """`batch`: phoneme, stress, edge, punctuation [B, N]; speaker, style [B]. `mask` [B, N]. `rng` None: no
-        dropout, of labels neither."""
+        dropout, of labels neither. The dtype is that of the tables."""
         c = self.config
         tables = {"phoneme": self.phonemes, "stress": STRESSES, "edge": EDGES, "punctuation": PUNCTUATIONS}
         x = sum(nn.Embed(size, c.width, name=name)(batch[name]) for name, size in tables.items())
@@ -36,12 +36,12 @@ class Encoder(nn.Module):
         voice = nn.Embed(self.speakers, c.width, name="speaker")(known * batch["speaker"])
         voice += nn.Embed(self.styles, c.width, name="style")(known * batch["style"])
         x = x + voice[:, None]
-        dropped = draws.dropout_masks(rng, c.dropout, c.conv_layers + 2 * c.layers, x.shape)
+        dropped = draws.dropout_masks(rng, c.dropout, c.conv_layers + 2 * c.layers, x.shape, x.dtype)
         for _ in range(c.conv_layers):
             x = ConvBlock(c.kernel)(x, mask, dropped.pop())
         for _ in range(c.layers):
             x = TransformerBlock(c.heads)(x, mask, (dropped.pop(), dropped.pop()))
-        return nn.LayerNorm()(x) * mask[..., None]
+        return masked(nn.LayerNorm()(x), mask)
 
 
 def repeat_to_frames(h: jax.Array, frame_phoneme: jax.Array) -> jax.Array:

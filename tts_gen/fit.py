@@ -11,10 +11,10 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from etils import epath
 
 from tts_gen import parallel, runs, tasks, training
-from tts_gen.batches import TrainingBatches, validation_batches
+from tts_gen.batches import Plan, TrainingBatches, validation_batches
+from tts_gen.checkpoint import folder_of, saved_steps
 from tts_gen.config import Config, UserError
 from tts_gen.features.files import locked, read_json, write_json
 from tts_gen.features.inventory import Inventory
@@ -31,17 +31,24 @@ def train(c: Config, run: Path, inspect: Callable | None = None) -> None:
 
     `inspect(task, variables, step, writer) -> figures` looks at samples from time to time. Raises UserError, Stopped.
     """
+    mine = {name: value for name, value in _flat(config_to_dict(c)).items() if name != "data.features"}
+    parallel.check_same({"--workdir": str(run)} | mine)
     with ExitStack() as stack:
         error, model = "", None
         try:
             store = FeatureStore(c.data.features)
             task = tasks.build(c, store.inventory, store.stats)
             batches = TrainingBatches(store, c, jax.process_index(), jax.process_count())
+            Plan.build(store, c, "val")  # training stops for nothing else that could be known before
+            parallel.check_rows(parallel.make_mesh(c.train.fsdp), batches.rows, c.train.accumulate)
+            metrics = ["val_loss", *(["val_bits_per_dim"] if c.decoder.exact else [])]
+            if c.train.best_metric not in metrics:
+                raise UserError(f"train.best_metric {c.train.best_metric!r} is not one of {', '.join(metrics)}")
+            model = model_of(c, run, store, task, inspect)
             run.mkdir(parents=True, exist_ok=True)
             if jax.process_index() == 0:
                 stack.enter_context(locked(run))
                 write_run(c, run, store)
-            model = model_of(c, store, task, inspect)
         except (UserError, OSError) as found:
             error = str(found)
         parallel.agree(error)
@@ -51,12 +58,13 @@ def train(c: Config, run: Path, inspect: Callable | None = None) -> None:
         training.train(c.train, run, model, batches, validation)
 
 
-def model_of(c: Config, store: FeatureStore, task: tasks.Task, inspect: Callable | None) -> training.Model:
+def model_of(c: Config, run: Path, store: FeatureStore, task: tasks.Task, inspect: Callable | None) -> training.Model:
     adapt = None
-    if c.train.init_from:
+    if c.train.init_from and not saved_steps(folder_of(run, c.train.checkpoints)):
         source = runs.load(c.train.init_from)
-        if not isinstance(source, runs.Run):
-            raise UserError(f"train.init_from: {source.path} is a joint run; give one of the {c.task} task")
+        if source.config.task != c.task:
+            kind = source.config.task
+            raise UserError(f"train.init_from: {source.path} is of the {kind} task; give a run of the {c.task} task")
         store.audio.check_equal(source.audio, str(store.root), str(source.path))
         old, where = jax.tree.map(np.asarray, source.variables["params"]), str(source.path)
         adapt = lambda fresh: carry_over(old, source.inventory, fresh, store.inventory, where)  # noqa: E731
@@ -80,17 +88,23 @@ def model_of(c: Config, store: FeatureStore, task: tasks.Task, inspect: Callable
 def write_run(c: Config, run: Path, store: FeatureStore) -> None:
     """Saves what the run is; on resuming, refuses a change that would break it, and tells others."""
     path, features = run / "config.json", {"index_sha256": store.fingerprint, "utterances": len(store.index)}
-    folder = epath.Path(c.train.checkpoints or run / "checkpoints")
-    if path.exists() and folder.exists() and any(entry.name.isdigit() for entry in folder.iterdir()):
-        _check_resumable(config_from_dict(read_json(path), str(path)), c, path)
+    folder = folder_of(run, c.train.checkpoints)
+    before = config_from_dict(read_json(path), str(path)) if path.exists() else None
+    if before and saved_steps(folder_of(run, before.train.checkpoints)):
+        _check_resumable(before, c, path)
         inventory, stats = Inventory.load(run / "inventory.json"), Stats.load(run / "stats.json")
         runs.check_features(run, runs.audio_of(run), inventory, stats, store)
         if (run / "features.json").exists() and read_json(run / "features.json") != features:
-            before = read_json(run / "features.json")["utterances"]
+            known = read_json(run / "features.json")["utterances"]
             raise UserError(
-                f"{store.root} changed since {run} was started ({before} utterances then, {len(store.index)} now): its "
+                f"{store.root} changed since {run} was started ({known} utterances then, {len(store.index)} now): its "
                 f"batches would be others. Give the store as it was, or train a new run with --train.init-from {run}"
             )
+    elif steps := saved_steps(folder):
+        raise UserError(
+            f"{folder} holds checkpoints {', '.join(map(str, steps[:3]))}, which are not of {run}: give another "
+            "train.checkpoints (or --workdir), or delete them"
+        )
     else:
         log.info("%s", _paragraphs(config_to_dict(c)))
     write_json(run / "audio.json", dataclasses.asdict(store.audio))

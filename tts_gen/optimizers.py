@@ -70,5 +70,7 @@ def _moving(c: Train, layout: flat.Layout) -> list[tuple[int, bool]]:
         if not any(under(name, tree) for name in names):
             tops = sorted({"/".join(path[:depth]) for path, _ in layout for depth in (1, 2) if len(path) > depth})
             raise UserError(f"train.frozen: the model has no parameters {tree!r}; it has {', '.join(tops)}")
+    if all(any(under(name, tree) for tree in c.frozen) for name in names):
+        raise UserError(f"train.frozen {', '.join(c.frozen)} is the whole model: nothing is left to train")
     sizes = [int(np.prod(shape)) for _, shape in layout]
     return [(n, not any(under(name, t) for t in c.frozen)) for n, name in zip(sizes, names, strict=True)]

@@ -5,6 +5,7 @@ Mesh axes: `data` and `fsdp`. A batch is split over both. The state's vectors (p
 moments) are split over `fsdp` and copied along `data`; a step gathers the parameters before it uses them.
 """
 
+import json
 import os
 import sys
 import traceback
@@ -21,8 +22,8 @@ from tts_gen import flat
 from tts_gen.config import Stopped, UserError
 
 DATA, FSDP = "data", "fsdp"
-LONGEST_MESSAGE = 4096
-"""bytes that `agree` can pass on"""
+LONGEST_MESSAGE = 2**15
+"""bytes that `gather` passes on"""
 
 
 @contextmanager
@@ -37,6 +38,8 @@ def processes(coordinator: str = "", count: int = 0, process: int = -1) -> Itera
     """
     coordinator = coordinator or _found()
     if not coordinator:
+        if count or process >= 0:
+            raise UserError("--processes and --process need the first one's address: --coordinator HOST:PORT")
         yield
         return
     _join(coordinator, count, process)
@@ -136,11 +139,26 @@ class Agreed(UserError):
     """An error that every process raises."""
 
 
+def gather(text: str) -> list[str]:
+    """What each process gave, cut to LONGEST_MESSAGE bytes."""
+    if jax.process_count() == 1:
+        return [text]
+    padded = np.frombuffer(text.encode()[:LONGEST_MESSAGE].ljust(LONGEST_MESSAGE), np.uint8)
+    return [bytes(row).decode(errors="ignore").strip() for row in multihost_utils.process_allgather(padded)]
+
+
 def agree(error: str) -> None:
     """Raises Agreed in every process, with the message of the first that has an `error`."""
-    if jax.process_count() > 1:
-        text = np.frombuffer(error.encode()[:LONGEST_MESSAGE].ljust(LONGEST_MESSAGE), np.uint8)
-        everyone = multihost_utils.process_allgather(text)
-        error = next((t for t in (bytes(row).decode(errors="ignore").strip() for row in everyone) if t), "")
-    if error:
-        raise Agreed(error)
+    if found := next((text for text in gather(error) if text), ""):
+        raise Agreed(found)
+
+
+def check_same(settings: Mapping[str, Any]) -> None:
+    """Raises Agreed, in every process, where `settings` differ between them, naming the first that do."""
+    everyone = [json.loads(text) for text in gather(json.dumps(settings, default=str))]
+    for process, other in enumerate(everyone):
+        if names := [name for name in other if other[name] != everyone[0].get(name)]:
+            raise Agreed(
+                f"processes 0 and {process} were started with different {', '.join(names[:5])}; give all processes "
+                "the same options"
+            )

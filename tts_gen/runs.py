@@ -140,10 +140,10 @@ def load(run: str | Path, overrides: dict[str, Any] | None = None, guidance: flo
     if cls is Joint:
         front_end = config.from_dict(FrontEnd, read_json(run / "symbols.json"), str(run / "symbols.json"))
         audio = audio_of(run)
-        return JointRun(run, c, audio, front_end, c.build(audio.n_mels), *_parameters(Checkpoints(run)))
+        return JointRun(run, c, audio, front_end, c.build(audio.n_mels), *_parameters(Checkpoints(run, reading=True)))
     inventory, stats = Inventory.load(run / "inventory.json"), Stats.load(run / "stats.json")
     t = c.train
-    checkpoints = Checkpoints(run, t.checkpoints, t.keep_latest, t.keep_best, t.best_metric)
+    checkpoints = Checkpoints(run, t.checkpoints, t.keep_latest, t.keep_best, t.best_metric, reading=True)
     variables, step = _parameters(checkpoints)
     return Run(run, c, audio_of(run), inventory, stats, tasks.build(c, inventory, stats), variables, step, scale)
 
@@ -166,8 +166,8 @@ def _guidance(run: Path, c: Config | Joint, scale: float) -> float | None:
 def _parameters(checkpoints: Checkpoints) -> tuple[dict[str, Any], int]:
     """The variables to evaluate, and their step."""
     with checkpoints:
-        step = checkpoints.best_step()
-        return {"params": checkpoints.restore_ema(step)}, step
+        params, step = checkpoints.restore_best()
+        return {"params": params}, step
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from tts_gen.command import STOPPED
 from tts_gen.config import Config, Stopped, UserError, read_config_file
 from tts_gen.features.files import write_text
 from tts_gen.features.store import FeatureStore
+from tts_gen.writer import read_lines
 
 TRAIN = "import sys; from tts_gen.doors import train; sys.exit(train(sys.argv[1:]))"
 """train.py, wherever it lies"""
@@ -160,9 +161,8 @@ def _call(point: Point, asked: list[int]) -> int:
 def _result(point: Point) -> dict[str, Any]:
     """State and losses of a run from what lies in its directory; None for what is not there."""
     metrics, saved, steps = point.run / "metrics.jsonl", point.run / "config.json", point.config.train.steps
-    lines = metrics.read_text().splitlines(keepends=True) if metrics.is_file() else []
-    rows = [json.loads(line) for line in lines if line.endswith("\n")]
-    step, last = (rows[-1]["step"], rows[-1]["loss"]) if rows else (0, None)
+    rows = read_lines(metrics)
+    step, last = (rows[-1]["step"], rows[-1].get("loss")) if rows else (0, None)
     validated = [row for row in rows if row.get("val_loss") is not None]
     best = min(validated, key=lambda row: row["val_loss"], default={})
     state = f"at step {step} of {steps}" if saved.is_file() else "not started"
@@ -176,7 +176,10 @@ def _result(point: Point) -> dict[str, Any]:
 
 def _same(saved: Path, config: Config) -> bool:
     """Whether a run has these settings. Where it has not, train.py is started and says whether it may."""
-    return json.loads(saved.read_text()) == json.loads(json.dumps(runs.config_to_dict(config)))
+    try:
+        return json.loads(saved.read_text()) == json.loads(json.dumps(runs.config_to_dict(config)))
+    except ValueError:  # cut short: train.py will say so
+        return False
 
 
 def write_tables(points: Sequence[Point], directory: Path) -> str:

@@ -17,7 +17,7 @@ from tts_gen.config import UserError
 from tts_gen.encoder import Encoder, repeat_to_frames
 from tts_gen.features.inventory import Inventory
 from tts_gen.features.stats import Stats
-from tts_gen.layers import length_mask
+from tts_gen.layers import length_mask, masked, recomputing
 
 MEL_NOISE = 0.05
 """standard deviation, normalised units: the clip of the logarithm makes exact ties, which would leave likelihoods
@@ -27,7 +27,8 @@ unbounded"""
 def loss_sums(task: nn.Module, variables, batch, rng, train: bool) -> tuple[jax.Array, jax.Array]:
     """Each row's loss summed over its valid positions, and their number, both [B]: a mean over a batch, however it is
     split, is the quotient of the sums of both. The one place where losses are masked."""
-    loss, mask = task.apply(variables, batch, rng, train, method="loss")
+    with recomputing(task.config.train.remat):
+        loss, mask = task.apply(variables, batch, rng, train, method="loss")
     return jnp.sum(loss.astype(jnp.float32) * mask, 1), jnp.sum(mask, 1)
 
 
@@ -178,12 +179,13 @@ class Acoustic(Task):
         [B]."""
         duration = jnp.maximum(batch["duration"], 1).astype(jnp.float32)
         prosody = jnp.stack([batch["log_f0"], batch["voiced"].astype(jnp.float32), jnp.log(duration)], -1)
-        h = repeat_to_frames(self._encode(batch, rng) + self.prosody(prosody), batch["frame_phoneme"])
+        encoded = self._encode(batch, rng)
+        h = repeat_to_frames(encoded + self.prosody(prosody.astype(encoded.dtype)), batch["frame_phoneme"])
         k = batch["frame_position"].astype(jnp.float32)
         d = jnp.take_along_axis(duration, batch["frame_phoneme"], 1)
         position = jnp.stack([(k + 0.5) / d, jnp.log1p(k), jnp.log1p(jnp.maximum(d - 1 - k, 0))], -1)
-        mask = length_mask(batch["frames"], k.shape[1])[..., None]
-        return (h + self.position(position)) * mask, batch["frames"]
+        mask = length_mask(batch["frames"], k.shape[1])
+        return masked(h + self.position(position.astype(h.dtype)), mask), batch["frames"]
 
     def target(self, batch, rng):
         return batch["mel"] + MEL_NOISE * draws.normal(rng, batch["mel"].shape)

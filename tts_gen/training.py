@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from tts_gen import config, flat, optimizers, parallel, speed, steps
-from tts_gen.checkpoint import Checkpoints
+from tts_gen.checkpoint import Checkpoints, saved_steps
 from tts_gen.config import Stopped, UserError
 from tts_gen.steps import State
 from tts_gen.watchdog import Watchdog
@@ -103,8 +103,8 @@ def train(
             "again: they go on from the newest checkpoint"
         ) from error
     step = int(state.step)
-    if step and step not in checkpoints.steps:
-        newest = max(checkpoints.steps, default="none")
+    if step and step not in saved_steps(checkpoints.directory):
+        newest = max(saved_steps(checkpoints.directory), default="none")
         raise UserError(
             f"{checkpoints.directory}: step {step} could not be saved, the newest that is there is {newest}; make "
             "room, and start again to go on from it"
@@ -128,6 +128,10 @@ def _loop(c, run, model, batches, validation, mesh, stop, checkpoints, dog, comp
                        donate_argnums=0, out_shardings=(shardings, whole))  # fmt: skip
     validate = Compiled("validation", steps.make_validation(model.validate, layout), mesh.size,
                         out_shardings=whole)  # fmt: skip
+    if checkpoints.steps and max(checkpoints.steps) >= c.steps and (restored := checkpoints.restore_newest(abstract)):
+        if restored[0] >= c.steps:
+            log.info("nothing to do: step %d is saved, train.steps is %d", restored[0], c.steps)
+            return restored[1]
     # The longest bucket is compiled first, so that a lack of memory shows at once, and beside the initialisation.
     compiling = compiler.submit(step_fn.prepare, abstract, example)
     gather = jax.jit(lambda x: x, out_shardings=whole)

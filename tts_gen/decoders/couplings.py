@@ -10,8 +10,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from tts_gen.decoders import splines
-from tts_gen.decoders.flow_layers import wide
 from tts_gen.decoders.guidance import guided
+from tts_gen.layers import wide
 
 
 class AffineCoupling(nn.Module):
@@ -24,8 +24,7 @@ class AffineCoupling(nn.Module):
 
     def _shift_and_log_scale(self, a, cond, mask, dropped):
         out = guided(lambda c: self.conditioner(a, c, mask, dropped), cond)
-        shift, s = jnp.split(out, 2, -1)
-        s = wide(s)
+        shift, s = jnp.split(wide(out), 2, -1)
         return shift, jnp.log(1e-6 + nn.sigmoid(s + 2)) if self.sigmoid_scale else s
 
     def forward_and_log_det(self, y, cond, mask, dropped):

@@ -3,6 +3,8 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
+from tts_gen.layers import masked
+
 
 class DepthwiseConv(nn.Module):
     """Each channel convolved by itself: [B, L, D] -> [B, L, D]. `kernel` is odd."""
@@ -31,18 +33,17 @@ class DilatedSeparable(nn.Module):
     @nn.compact
     def __call__(self, x, mask, dropped):
         """`dropped`: a factor [B, L, D] for each layer."""
-        m = mask[..., None]
         for i in range(self.layers):
-            h = DepthwiseConv(self.kernel, self.kernel**i)(x * m)
+            h = DepthwiseConv(self.kernel, self.kernel**i)(masked(x, mask))
             h = nn.gelu(nn.LayerNorm(epsilon=1e-5)(h), approximate=False)
             h = nn.LayerNorm(epsilon=1e-5)(nn.Dense(x.shape[-1])(h))
             x = x + nn.gelu(h, approximate=False) * dropped[i]
-        return x * m
+        return masked(x, mask)
 
 
 class DDS(nn.Module):
-    """Conditioner of a coupling (`modules.ConvFlow`): x [B, L, Cin], cond [B, L, width] -> [B, L, out]. Starts at
-    zero."""
+    """Conditioner of a coupling (`modules.ConvFlow`): x [B, L, Cin], cond [B, L, width] -> [B, L, out], in cond's
+    dtype. Starts at zero."""
 
     width: int
     layers: int
@@ -52,5 +53,6 @@ class DDS(nn.Module):
     @nn.compact
     def __call__(self, x, cond, mask, dropped):
         """`dropped`: a factor [B, L, width] for each layer."""
-        h = DilatedSeparable(self.kernel, self.layers)(nn.Dense(self.width)(x) + cond, mask, dropped)
+        h = nn.Dense(self.width)(x.astype(cond.dtype)) + cond
+        h = DilatedSeparable(self.kernel, self.layers)(h, mask, dropped)
         return nn.Dense(self.out, kernel_init=nn.initializers.zeros)(h)

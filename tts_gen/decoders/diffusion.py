@@ -20,6 +20,7 @@ from tts_gen import config, draws
 from tts_gen.config import UserError
 from tts_gen.decoders import likelihood, networks, ode, solvers
 from tts_gen.decoders.guidance import condition, guided
+from tts_gen.layers import wide
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,11 @@ class DiffusionModule(nn.Module):
         self.schedule = solvers.LinearSchedule(c.beta0, c.beta1) if linear else solvers.CosineSchedule()
 
     def prior_mean(self, cond, mask):
-        """mu [B, L, C], 0 at padding; the number 0 where the process has none."""
+        """mu [B, L, C], at least float32, 0 at padding; the number 0 where the process has none."""
         if self.config.prior_mean == "zero":
             return 0.0
         mu = cond[..., : self.channels] if self.config.prior_mean == "given" else self.prior(cond)
-        return mu * mask[..., None]
+        return wide(mu) * mask[..., None]
 
     def noised(self, y, t, eps, cond, mask):
         """x_t [B, L, C] of y at the times t [B] with the noise eps [B, L, C]; 0 at padding."""

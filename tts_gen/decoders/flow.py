@@ -4,8 +4,8 @@
     log p(y | c) = log N(z; mu(c), sigma(c)) + sum_k log |det J_k|,   z = g^-1(y; c)
     sample: y = g(mu + temperature * sigma * eps; c)
 
-Every layer has a pair `forward_and_log_det` (y towards z) and `inverse`; log-determinants are per position, at least
-float32.
+Every layer has a pair `forward_and_log_det` (y towards z) and `inverse`; log-determinants are per position. They and
+all that stands between y and z are float32 at least, whatever the couplings' networks compute in.
 """
 
 import math
@@ -23,9 +23,10 @@ from tts_gen.decoders import splines
 from tts_gen.decoders.couplings import AffineCoupling, SplineCoupling
 from tts_gen.decoders.dds import DDS
 from tts_gen.decoders.dequantisation import Dequantiser
-from tts_gen.decoders.flow_layers import ActNorm, Flip, InvertibleConv, wide
+from tts_gen.decoders.flow_layers import ActNorm, Flip, InvertibleConv
 from tts_gen.decoders.guidance import Guided, guided
 from tts_gen.decoders.wavenet import WaveNet
+from tts_gen.layers import recomputable, wide
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ class FlowStep(nn.Module):
         else:
             self.coupling = AffineCoupling(conditioner, c.sigmoid_scale)
 
+    @recomputable
     def forward_and_log_det(self, y, cond, mask, dropped):
         z, log_det_norm = self.norm.forward_and_log_det(y, mask)
         z, log_det_conv = self.conv.forward_and_log_det(z, mask)
@@ -174,11 +176,11 @@ class FlowModule(nn.Module):
         mask = mask[:, s - 1 :: s]
         if self.config.prior == "given":
             mean, log_std, given = jnp.split(cond, [self.channels, 2 * self.channels], -1)
-            return given[:, ::s], mask, self._squeeze(mean), self._squeeze(log_std)
+            return given[:, ::s], mask, self._squeeze(wide(mean)), self._squeeze(wide(log_std))
         h = nn.gelu(self.project(self._squeeze(cond)))
         if self.prior is None:
             return h, mask, 0.0, 0.0
-        mean, log_std = jnp.split(self.prior(h), 2, -1)
+        mean, log_std = jnp.split(wide(self.prior(h)), 2, -1)
         return h, mask, mean, log_std
 
     @nn.compact
@@ -205,8 +207,8 @@ class FlowModule(nn.Module):
     def _forward(self, y, h, mask, rng):
         """Squeezed y -> z and its log-determinant [B, L/s]."""
         c = self.config
-        z, total = y * mask[..., None], 0.0
-        dropped = draws.dropout_masks(rng, c.dropout, c.steps * c.layers, (*mask.shape, c.width))
+        z, total = wide(y) * mask[..., None], 0.0
+        dropped = draws.dropout_masks(rng, c.dropout, c.steps * c.layers, (*mask.shape, c.width), h.dtype)
         for i, params in enumerate(self._steps(z, h, mask, dropped[: c.layers])):
             layers = dropped[i * c.layers : (i + 1) * c.layers]
             z, log_det = self._step.apply(params, z, h, mask, layers, method="forward_and_log_det")
@@ -214,7 +216,7 @@ class FlowModule(nn.Module):
         return z, total
 
     def _inverse(self, z, h, mask):
-        z, dropped = z * mask[..., None], [1.0] * self.config.layers
+        z, dropped = wide(z) * mask[..., None], [1.0] * self.config.layers
         for params in reversed(self._steps(z, h, mask, dropped)):
             z = self._step.apply(params, z, h, mask, dropped, method="inverse")
         return z
@@ -223,7 +225,7 @@ class FlowModule(nn.Module):
         """Per squeezed position, [B, L/s]."""
         h, mask, mean, log_std = self._condition(cond, mask)
         z, log_det = self._forward(self._squeeze(y), h, mask, rng)
-        return log_det + jnp.sum(norm.logpdf(wide(z), mean, jnp.exp(log_std)), -1) * mask
+        return log_det + jnp.sum(norm.logpdf(z, mean, jnp.exp(log_std)), -1) * mask
 
     def forward_and_log_det(self, y, cond, mask):
         """y [B, L, C] -> z [B, L, C] and log |det dz/dy| [B, L / squeeze]."""

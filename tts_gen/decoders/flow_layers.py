@@ -5,13 +5,9 @@ Every layer has a pair `forward_and_log_det(y, mask)` (y towards z) and `inverse
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
-
-def wide(x: jax.Array) -> jax.Array:
-    """At least float32: log-determinants and likelihoods are sums of many terms."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+from tts_gen.layers import wide
 
 
 class ActNorm(nn.Module):
@@ -28,11 +24,11 @@ class ActNorm(nn.Module):
 
         s = self.param("log_scale", log_scale)
         b = self.param("bias", lambda _: -jnp.exp(s) * jnp.sum(y * m, (0, 1)) / total)
-        return s, b
+        return wide(s), wide(b)
 
     def forward_and_log_det(self, y, mask):
         s, b = self.parameters(y, mask)
-        return (jnp.exp(s) * y + b) * mask[..., None], jnp.sum(wide(s)) * mask
+        return (jnp.exp(s) * y + b) * mask[..., None], jnp.sum(s) * mask
 
     def inverse(self, z, mask):
         s, b = self.parameters(z, mask)
@@ -54,20 +50,21 @@ class InvertibleConv(nn.Module):
             w = nn.initializers.orthogonal()(key, (self.size, self.size))
             return w.at[:, 0].multiply(jnp.sign(jnp.linalg.det(w)))
 
-        self.weight = self.param("weight", start)
+        self.weight = wide(self.param("weight", start))
 
     def _mix(self, x, w):
         half = self.size // 2
         grouped = x.reshape(*x.shape[:2], 2, x.shape[-1] // self.size, half)
-        grouped = jnp.einsum("blhgk,hkij->bligj", grouped, w.T.reshape(2, half, 2, half))
+        # Where matrix products of float32 are rounded by default, z would not be that of the log-determinant.
+        grouped = jnp.einsum("blhgk,hkij->bligj", grouped, w.T.reshape(2, half, 2, half), precision="highest")
         return grouped.reshape(x.shape)
 
     def forward_and_log_det(self, y, mask):
-        log_det = jnp.linalg.slogdet(wide(self.weight))[1] * (y.shape[-1] // self.size)
+        log_det = jnp.linalg.slogdet(self.weight)[1] * (y.shape[-1] // self.size)
         return self._mix(y, self.weight), log_det * mask
 
     def inverse(self, z, mask):
-        return self._mix(z, jnp.linalg.inv(wide(self.weight)))
+        return self._mix(z, jnp.linalg.inv(self.weight))
 
 
 class Flip(nn.Module):

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from tts_gen import draws
-from tts_gen.layers import GroupNorm, mish, time_embedding
+from tts_gen.layers import GroupNorm, masked, mish, recomputable, time_embedding, wide
 
 
 class TimeMLP(nn.Module):
@@ -37,9 +37,9 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x, mask):
-        m = mask[..., None]
-        h = nn.Conv(self.width, (3,), name="conv")(x * m)
-        return mish(GroupNorm(name="norm")(h, jnp.ones_like(m) if self.reference_masking else m)) * m
+        h = nn.Conv(self.width, (3,), name="conv")(masked(x, mask))
+        counted = jnp.ones_like(mask) if self.reference_masking else mask
+        return masked(mish(GroupNorm(name="norm")(h, counted[..., None])), mask)
 
 
 class ResBlock(nn.Module):
@@ -48,12 +48,13 @@ class ResBlock(nn.Module):
     width: int
     reference_masking: bool
 
+    @recomputable
     @nn.compact
     def __call__(self, x, emb, mask):
         h = Block(self.width, self.reference_masking, name="block1")(x, mask)
         h = h + nn.Dense(self.width, name="time")(mish(emb))[:, None]
         h = Block(self.width, self.reference_masking, name="block2")(h, mask)
-        return h + nn.Dense(self.width, name="residual")(x * mask[..., None])
+        return h + nn.Dense(self.width, name="residual")(masked(x, mask))
 
 
 class Attention(nn.Module):
@@ -69,7 +70,7 @@ class Attention(nn.Module):
         qkv = nn.Dense(3 * inner, use_bias=False, name="qkv")(x)
         q, k, v = (p.reshape(*x.shape[:2], self.heads, self.head_width) for p in jnp.split(qkv, 3, -1))
         logits = jnp.einsum("blhd,bmhd->bhlm", q, k) * self.head_width**-0.5
-        logits, valid = logits.astype(jnp.promote_types(x.dtype, jnp.float32)), mask[:, None, None]
+        logits, valid = wide(logits), mask[:, None, None]
         # The reference passes its mask of zeros and ones where a bias of the scores is expected.
         logits = logits + valid if self.reference_masking else jnp.where(valid > 0, logits, -1e9)
         h = jnp.einsum("bhlm,bmhd->blhd", jax.nn.softmax(logits).astype(v.dtype), v)
@@ -110,6 +111,7 @@ class Transformer(nn.Module):
     activation: str
     reference_masking: bool
 
+    @recomputable
     @nn.compact
     def __call__(self, x, mask, dropped):
         """`dropped`: two factors, of the attention's output [B, L, D] and of the hidden layer [B, L, 4D]."""
@@ -183,10 +185,10 @@ class MatchaUNet(nn.Module):
     dropout: float
     reference_masking: bool
 
-    def _dropped(self, rng, batch: int, lengths_and_widths: list[tuple[int, int]]):
+    def _dropped(self, rng, batch: int, lengths_and_widths: list[tuple[int, int]], dtype):
         """Two factors for each transformer. Drawn at once and then split: draws are dear to compile."""
         each = [s for length, w in lengths_and_widths for s in [(length, w), (length, 4 * w)] * self.blocks]
-        (factors,) = draws.dropout_masks(rng, self.dropout, 1, (batch, sum(map(math.prod, each))))
+        (factors,) = draws.dropout_masks(rng, self.dropout, 1, (batch, sum(map(math.prod, each))), dtype)
         if isinstance(factors, float):
             return itertools.repeat(factors)
         ends = list(itertools.accumulate(map(math.prod, each)))
@@ -201,26 +203,26 @@ class MatchaUNet(nn.Module):
         up = [*down[-2::-1], down[0]]
         halved = [*range(depth + 1), *[depth] * self.middle_blocks, *range(depth, -1, -1)]
         shapes = [(x.shape[1] >> n, w) for n, w in zip(halved, down + middle + up, strict=True)]
-        dropped = self._dropped(rng, x.shape[0], shapes)
+        dropped = self._dropped(rng, x.shape[0], shapes, cond.dtype)
 
         def level(name, h, width, mask):
             shape = (width, self.heads, self.head_width, self.blocks, self.activation, self.reference_masking)
             return Level(*shape, name=name)(h, emb, mask, dropped)
 
-        h = jnp.concatenate([x, cond], -1)
-        emb = TimeMLP(4 * down[0], name="time")(time_embedding(t, h.shape[-1]))
+        h = jnp.concatenate([x.astype(cond.dtype), cond], -1)
+        emb = TimeMLP(4 * down[0], name="time")(time_embedding(t, h.shape[-1]).astype(h.dtype))
         masks, skips = [mask[:, :: 2**i] for i in range(depth + 1)], []
         for i, width in enumerate(down):
             h = level(f"down{i}", h, width, masks[i])
             skips.append(h)
             resample = Downsample(name=f"down{i}_out") if i < depth else nn.Conv(width, (3,), name=f"down{i}_out")
-            h = resample(h * masks[i][..., None])
+            h = resample(masked(h, masks[i]))
         for i, width in enumerate(middle):
             h = level(f"middle{i}", h, width, masks[-1])
         for i, width in enumerate(up):
             valid = masks[depth - i]
             h = level(f"up{i}", jnp.concatenate([h, skips.pop()], -1), width, valid)
             resample = Upsample(name=f"up{i}_out") if i < depth else nn.Conv(width, (3,), name=f"up{i}_out")
-            h = resample(h * valid[..., None])
+            h = resample(masked(h, valid))
         h = Block(down[0], self.reference_masking, name="final")(h, mask)
-        return nn.Dense(self.channels, kernel_init=nn.initializers.zeros, name="out")(h) * mask[..., None]
+        return masked(wide(nn.Dense(self.channels, kernel_init=nn.initializers.zeros, name="out")(h)), mask)

@@ -1,6 +1,7 @@
 """The networks that diffusion and flow matching share, chosen by the settings.
 
 All have the signature network(x[B,L,C], cond[B,L,D], t[B], mask[B,L], rng or None) -> [B,L,C]; rng None is evaluation.
+They compute in cond's dtype; x, t and what they give are float32 at least.
 """
 
 import math

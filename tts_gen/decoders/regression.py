@@ -24,7 +24,7 @@ from jax.scipy.stats import norm
 
 from tts_gen import config, draws
 from tts_gen.config import UserError
-from tts_gen.layers import ConvBlock
+from tts_gen.layers import ConvBlock, wide
 
 LEAST_LOG_STD = math.log(1e-3)
 """of a predicted Gaussian, normalised units: where data repeat a value exactly, the likelihood has no maximum"""
@@ -79,7 +79,7 @@ class Trunk(nn.Module):
     def __call__(self, cond, mask, rng):
         c = self.config
         x = nn.Dense(c.width)(cond)
-        for dropped in draws.dropout_masks(rng, c.dropout, c.layers, x.shape):
+        for dropped in draws.dropout_masks(rng, c.dropout, c.layers, x.shape, x.dtype):
             x = ConvBlock(c.kernel)(x, mask, dropped)
         return nn.LayerNorm()(x)
 
@@ -95,8 +95,8 @@ class PredictionModule(nn.Module):
         self.output = nn.Dense(self.channels, kernel_init=nn.initializers.zeros)
 
     def predict(self, cond, mask, rng):
-        """[B, L, D] -> [B, L, C]."""
-        return self.output(self.trunk(cond, mask, rng))
+        """[B, L, D] -> [B, L, C], at least float32."""
+        return wide(self.output(self.trunk(cond, mask, rng)))
 
     def loss(self, y, cond, mask, rng, train):
         error = self.predict(cond, mask, rng if train else None) - y
@@ -143,8 +143,7 @@ class DensityModule(nn.Module):
 
         log-std = m + softplus(x - m) of the network's output x, m = LEAST_LOG_STD: x itself, but where it nears m.
         """
-        x = self.trunk(cond, mask, rng)
-        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        x = wide(self.trunk(cond, mask, rng))
         shape = (*x.shape[:2], self.components, self.channels)
         log_weight = jnp.zeros(shape[:3], x.dtype) if self.weight is None else nn.log_softmax(self.weight(x))
         mean, log_std = self.mean(x).reshape(shape), self.log_std(x).reshape(shape)

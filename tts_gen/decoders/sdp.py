@@ -15,7 +15,8 @@ from tts_gen import draws
 from tts_gen.decoders import splines
 from tts_gen.decoders.couplings import SplineCoupling
 from tts_gen.decoders.dds import DDS, DilatedSeparable
-from tts_gen.decoders.flow_layers import ActNorm, wide
+from tts_gen.decoders.flow_layers import ActNorm
+from tts_gen.layers import wide
 
 
 class SplineFlow(nn.Module):

@@ -15,7 +15,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from tts_gen.decoders.flow_layers import wide
+from tts_gen.layers import wide
 
 MINIMUM = 1e-3
 """of a bin's width and height, as a share of the whole, and of a derivative"""

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from tts_gen import draws
-from tts_gen.layers import TransformerBlock, time_embedding
+from tts_gen.layers import TransformerBlock, masked, recomputable, time_embedding, wide
 
 
 class ResBlock(nn.Module):
@@ -21,12 +21,12 @@ class ResBlock(nn.Module):
     width: int
     kernel: int
 
+    @recomputable
     @nn.compact
     def __call__(self, x, modulation, mask, dropped):
-        m = mask[..., None]
-        h = nn.Conv(self.width, (self.kernel,))(nn.silu(nn.LayerNorm()(x)) * m)
+        h = nn.Conv(self.width, (self.kernel,))(masked(nn.silu(nn.LayerNorm()(x)), mask))
         scale, shift = jnp.split(modulation[:, None], 2, -1)
-        h = nn.silu(nn.LayerNorm()(h) * (1 + scale) + shift) * m
+        h = masked(nn.silu(nn.LayerNorm()(h) * (1 + scale) + shift), mask)
         h = nn.Conv(self.width, (self.kernel,), kernel_init=nn.initializers.zeros)(h * dropped)
         if x.shape[-1] != self.width:
             x = nn.Dense(self.width)(x)
@@ -46,16 +46,16 @@ class UNet(nn.Module):
     def __call__(self, x, cond, t, mask, rng):
         bottom, upper = self.widths[-1], self.widths[:-1]
         blocks = (*upper, bottom, bottom, *reversed(upper))
-        emb = nn.silu(nn.Dense(2 * self.widths[0])(time_embedding(t, self.widths[0])))
+        emb = nn.silu(nn.Dense(2 * self.widths[0])(time_embedding(t, self.widths[0]).astype(cond.dtype)))
         ends = list(itertools.accumulate(2 * w for w in blocks))
         modulations = iter(jnp.split(nn.Dense(ends[-1])(emb), ends[:-1], -1))
         middle = (x.shape[0], x.shape[1] >> len(upper), bottom)
-        dropped = draws.dropout_masks(rng, self.dropout, 4, middle)
+        dropped = draws.dropout_masks(rng, self.dropout, 4, middle, cond.dtype)
 
         def block(h, width, mask, dropped=1.0):
             return ResBlock(width, self.kernel)(h, next(modulations), mask, dropped)
 
-        h = nn.Dense(self.widths[0])(jnp.concatenate([x, cond], -1))
+        h = nn.Dense(self.widths[0])(jnp.concatenate([x.astype(cond.dtype), cond], -1))
         masks, skips = [mask], []
         for width in upper:
             h = block(h, width, masks[-1])
@@ -70,4 +70,5 @@ class UNet(nn.Module):
             h = block(jnp.concatenate([h, skip], -1), width, level_mask)
         # Layer norms hide how large x is, and on that depends how much of it is noise: it has a path of its own.
         gain = nn.Dense(self.channels, kernel_init=nn.initializers.zeros)(emb)
-        return nn.Dense(self.channels, kernel_init=nn.initializers.zeros)(nn.LayerNorm()(h)) + gain[:, None] * x
+        out = nn.Dense(self.channels, kernel_init=nn.initializers.zeros)(nn.LayerNorm()(h))
+        return wide(out) + wide(gain)[:, None] * x

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
 from tts_gen.config import UserError
-from tts_gen.layers import GroupNorm, mish, time_embedding
+from tts_gen.layers import GroupNorm, mish, recomputable, time_embedding, wide
 
 
 class UNet2D(nn.Module):
@@ -39,10 +39,13 @@ class UNet2D(nn.Module):
         given cond that is not whole images."""
         levels = len(self.widths)
         self._check(cond)
-        emb = nn.Dense(4 * self.widths[0], name="time_in")(time_embedding(t, self.widths[0], self.time_scale))
+        emb = time_embedding(t, self.widths[0], self.time_scale).astype(cond.dtype)
+        emb = nn.Dense(4 * self.widths[0], name="time_in")(emb)
         emb = mish(nn.Dense(self.widths[0], name="time_out")(mish(emb)))
-        masks = [mask[:, :: 2**i, None, None] for i in range(levels)]
-        counted = [jnp.ones_like(m) for m in masks] if self.reference_masking else masks
+        counted = [mask[:, :: 2**i, None, None] for i in range(levels)]
+        masks = [m.astype(cond.dtype) for m in counted]
+        if self.reference_masking:
+            counted = [jnp.ones_like(m) for m in counted]
 
         def level(h, name, width, i):
             for block in ("resnet1", "resnet2"):
@@ -63,7 +66,7 @@ class UNet2D(nn.Module):
             h = level(jnp.concatenate([h, skips[i]], -1), f"up{n}", self.widths[i - 1], i)
             h = Upsample(name=f"up{n}_out")(h * masks[i])
         h = Block(self.widths[0], name="final_block")(h * masks[0], masks[0], counted[0])
-        return nn.Dense(1, kernel_init=nn.initializers.zeros, name="final")(h)[..., 0] * mask[..., None]
+        return wide(nn.Dense(1, kernel_init=nn.initializers.zeros, name="final")(h)[..., 0]) * mask[..., None]
 
     def _check(self, cond):
         halvings = 2 ** (len(self.widths) - 1)
@@ -83,7 +86,7 @@ class UNet2D(nn.Module):
         if not self.given:
             cond = nn.Dense(self.channels, name="project")(cond)
         first, *rest = jnp.split(cond, cond.shape[-1] // self.channels, -1)
-        return jnp.stack([first, x, *rest], -1)
+        return jnp.stack([first, x.astype(first.dtype), *rest], -1)
 
 
 class Upsample(nn.Module):
@@ -124,6 +127,7 @@ class ResnetBlock(nn.Module):
 
     width: int
 
+    @recomputable
     @nn.compact
     def __call__(self, x, emb, mask, counted):
         x = x * mask
@@ -144,6 +148,7 @@ class LinearAttention(nn.Module):
     heads: int
     head_width: int
 
+    @recomputable
     @nn.compact
     def __call__(self, x, counted):
         width, shape = x.shape[-1], (self.heads, self.head_width)
@@ -156,12 +161,12 @@ class LinearAttention(nn.Module):
 
         pixels = x.reshape(x.shape[0], -1, width)
         valid = jnp.broadcast_to(counted, (*x.shape[:3], 1)).reshape(*pixels.shape[:2], 1) > 0
-        k = jnp.where(valid, pixels @ key.reshape(width, -1), -jnp.inf)
+        k = jnp.where(valid, wide(pixels @ key.reshape(width, -1)), -jnp.inf)
         top = jnp.max(jax.lax.stop_gradient(k), 1, keepdims=True)
         weights = jnp.exp(k - jnp.where(top > -jnp.inf, top, 0))
         total = jnp.sum(weights, 1)[..., None]
-        mean = jnp.einsum("bnk,bnc->bkc", weights, pixels) / jnp.where(total > 0, total, 1)
-        context = jnp.einsum("bhdc,che->bhde", mean.reshape(-1, *shape, width), value)
+        mean = jnp.einsum("bnk,bnc->bkc", weights.astype(x.dtype), pixels) / jnp.where(total > 0, total, 1)
+        context = jnp.einsum("bhdc,che->bhde", mean.astype(x.dtype).reshape(-1, *shape, width), value)
         # The sum with x is in the matrix too, which spares passes over the image.
         matrix = jnp.eye(width, dtype=x.dtype) + gate * jnp.einsum("chd,bhde,hef->bcf", query, context, out)
         return (jnp.einsum("bnc,bcf->bnf", pixels, matrix) + gate * bias).reshape(x.shape)

@@ -3,9 +3,12 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
+from tts_gen.layers import masked
+
 
 class WaveNet(nn.Module):
-    """Gated convolutions with residual and skip paths: x [B, L, Cin], cond [B, L, D] -> [B, L, out]. Starts at zero.
+    """Gated convolutions with residual and skip paths: x [B, L, Cin], cond [B, L, D] -> [B, L, out], in cond's dtype.
+    Starts at zero.
 
     Layer i has dilation `dilation ** i`. Where D = 0 there is no condition and no Dense for it: the parameters' names
     are then Dense_0 (input), Dense_1 ... (residual and skip), and not Dense_0, Dense_1 (condition), Dense_2 ...
@@ -20,8 +23,7 @@ class WaveNet(nn.Module):
     @nn.compact
     def __call__(self, x, cond, mask, dropped):
         """`dropped`: a factor [B, L, width] for each layer."""
-        m = mask[..., None]
-        h = nn.Dense(self.width)(x) * m
+        h = masked(nn.Dense(self.width)(x.astype(cond.dtype)), mask)
         skips = 0.0
         gates = [0.0] * self.layers
         if cond.shape[-1]:
@@ -34,6 +36,6 @@ class WaveNet(nn.Module):
             z = nn.Dense(self.width if last else 2 * self.width)(z)
             skips = skips + z[..., -self.width :]
             if not last:
-                h = (h + z[..., : self.width]) * m
+                h = masked(h + z[..., : self.width], mask)
         # Zero at the start, so that every coupling, and with ActNorm the whole flow, starts as a linear map.
-        return nn.Dense(self.out, kernel_init=nn.initializers.zeros)(skips * m)
+        return nn.Dense(self.out, kernel_init=nn.initializers.zeros)(masked(skips, mask))
