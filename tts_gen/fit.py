@@ -7,6 +7,7 @@ import logging
 import textwrap
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -31,6 +32,8 @@ def train(c: Config, run: Path, inspect: Callable | None = None) -> None:
 
     `inspect(task, variables, step, writer) -> figures` looks at samples from time to time. Raises UserError, Stopped.
     """
+    if c.train.checkpoints:  # absolute in the run's config.json: it is read from anywhere
+        c = replace(c, train=replace(c.train, checkpoints=str(folder_of(run, c.train.checkpoints))))
     mine = {name: value for name, value in _flat(config_to_dict(c)).items() if name != "data.features"}
     parallel.check_same({"--workdir": str(run)} | mine)
     with ExitStack() as stack:
