@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from models import randomised, small_decoder
 from scipy import integrate, stats
 
+from tts_gen import draws
 from tts_gen.config import UserError
 from tts_gen.decoders import flow
 from tts_gen.decoders.couplings import AffineCoupling
@@ -280,7 +281,7 @@ def test_dequantiser_starts_uniform_and_its_density_is_that_of_its_noise():
     apply = jax.jit(net.apply)
     variables = net.init(KEY, d[:, :4], cond[:, :4], mask[:, :4], KEY)
     u, log_q = apply(variables, d, cond, mask, KEY)
-    uniform = np.asarray(jax.random.uniform(KEY, d.shape))[0]
+    uniform = np.asarray(draws.uniform(KEY, d.shape))[0]
     np.testing.assert_allclose(u[0], uniform, atol=1e-9)
     np.testing.assert_allclose(log_q, 0, atol=1e-9)
     u, log_q = apply(randomised(variables, scale=0.7), d, cond, mask, KEY)
