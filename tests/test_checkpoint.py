@@ -158,7 +158,7 @@ def test_a_full_disk_costs_a_checkpoint_and_the_next_is_saved(tmp_path, caplog):
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         checkpoints.save(30, state(30), LAYOUT, {"val_loss": 0.3})
-    assert caplog.text.count("could not be saved") == 2 and "File too large" in caplog.text
+    assert caplog.text.count("could not be saved") == 2
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.steps == [10, 30]
         assert_state(checkpoints.restore_newest(ABSTRACT)[1], 30)

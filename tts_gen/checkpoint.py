@@ -101,12 +101,13 @@ class Checkpoints:
     def restore_best(self) -> tuple[dict, int]:
         """The parameters to evaluate, and their step: of the best one that can be read; damaged ones are reported.
         Raises UserError where there is none."""
-        for step in self.best_steps():
+        *steps, last = self.best_steps()
+        for step in steps:
             try:
                 return self.restore_ema(step), step
             except UserError as error:
                 log.warning("%s; using the next best", error)
-        raise UserError(f"{self.directory}: no checkpoint can be read")
+        return self.restore_ema(last), last
 
     def restore(self, step: int, abstract: Any) -> tuple[Any, flat.Layout]:
         """State of a step with the shapes and shardings of `abstract`. Raises UserError when it is damaged."""
