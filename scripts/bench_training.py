@@ -102,7 +102,7 @@ def devices(store: str, steps: int = 60) -> None:
 
 def memory(store: str) -> None:
     """Of the first device: the state, and what a step keeps from the forward for the backward pass. (XLA's own account
-    shows no remat on CPU, where it merges what is computed again with what was.)"""
+    shows no remat on CPU, which computes again but in an order of its own.)"""
     print("| model | setting | state, MB | kept for the backward pass, MB |\n| --- | --- | --- | --- |")
     for name in ("prosody_flow", "acoustic_diffusion", "base/prosody_flow", "base/acoustic_diffusion"):
         for label, count, changes in (
