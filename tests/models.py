@@ -1,5 +1,6 @@
 """Small simulated corpora with planted structure, and tiny models, for the tests of batches, tasks and training."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +43,23 @@ def small_config(task: str = "prosody", family: str = "regression", features: st
     data = Data(str(features), (32,) if acoustic else (8, 16), 256 if acoustic else 128, context=2, max_phonemes=16)
     settings = {"steps": 10, "warmup": 2, "log_every": 1, "save_every": 5, "learning_rate": 1e-2} | train
     return Config(task, data, Encoder(16, 1, 3, 1, 2), small_decoder(family), Train(**settings))
+
+
+def write_config(path: Path, **settings) -> Path:
+    """A config file for train.py, of small_config(**settings)."""
+    values = {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
+    path.write_text(
+        f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        f"from models import small_config\nconfig = small_config(**{values!r})\n"
+    )
+    return path
+
+
+def losses(run: Path) -> dict[int, float]:
+    """Step -> loss, of metrics.jsonl; fails on a step that stands twice."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert len({r["step"] for r in rows}) == len(rows)
+    return {r["step"]: r["loss"] for r in rows}
 
 
 def simulated(n_phonemes: int, speaker: str | None, rng: np.random.Generator) -> Record:

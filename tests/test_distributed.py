@@ -1,6 +1,5 @@
 """Several processes of one training on loopback: the same losses, stops that are agreed on, a lost process, errors."""
 
-import json
 import os
 import re
 import signal
@@ -13,18 +12,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from models import make_store, small_config, with_train
+from models import losses, make_store, small_config, with_train, write_config
 
 from tts_gen import fit, flat, parallel
 from tts_gen.config import UserError
 
 ROOT = Path(__file__).parents[1]
-CONFIG_FILE = """import sys
-sys.path.insert(0, {tests!r})
-from models import small_config
-config = small_config(family={family!r}, features={features!r})
-"""
-
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
@@ -39,12 +32,9 @@ def config(store):
 @pytest.fixture(scope="module")
 def config_files(store, tmp_path_factory):
     """Family -> file. The flow has layers that start from the data; regression compiles soon."""
-    folder, files = tmp_path_factory.mktemp("config"), {}
-    for family in ("flow", "regression"):
-        files[family] = folder / f"{family}.py"
-        values = {"tests": str(ROOT / "tests"), "features": str(store.root), "family": family}
-        files[family].write_text(CONFIG_FILE.format(**values))
-    return files
+    folder = tmp_path_factory.mktemp("config")
+    return {family: write_config(folder / f"{family}.py", family=family, features=store.root)
+            for family in ("flow", "regression")}  # fmt: skip
 
 
 def free_port() -> int:
@@ -70,12 +60,6 @@ def finish(pair: list[subprocess.Popen]) -> tuple[list[int], list[str]]:
     """Exit codes and messages."""
     messages = [process.communicate(timeout=120)[1] for process in pair]
     return [process.returncode for process in pair], messages
-
-
-def losses(run: Path) -> dict[int, float]:
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert len({r["step"] for r in rows}) == len(rows)
-    return {r["step"]: r["loss"] for r in rows}
 
 
 def saved(run: Path) -> list[int]:

@@ -11,7 +11,7 @@ from models import make_store, small_config, with_train
 
 from tts_gen import fit, parallel, runs, writer
 from tts_gen.checkpoint import Checkpoints, folder_of
-from tts_gen.config import Config, Data, Train, UserError
+from tts_gen.config import Data, Train, UserError, read_config_file
 from tts_gen.writer import Writer, read_lines
 
 
@@ -177,10 +177,12 @@ def test_processes_that_differ(monkeypatch):
             pass
 
 
-def test_a_config_file_may_hold_any_mistake(tmp_path):
-    from tts_gen.config import read_config_file
+def test_an_address_that_cannot_be_reached(config, tmp_path):
+    with pytest.raises(UserError, match="train.checkpoints gs://nope/x: .*gcsfs"):
+        fit.train(with_train(config, checkpoints="gs://nope/x"), tmp_path / "run")
 
+
+def test_a_config_file_may_hold_any_mistake(tmp_path):
     (tmp_path / "c.py").write_text("config = 3 / 0\n")
     with pytest.raises(UserError, match="c.py: ZeroDivisionError"):
         read_config_file(tmp_path / "c.py")
-    assert isinstance(Config().train, Train)

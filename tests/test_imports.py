@@ -56,7 +56,7 @@ ALLOWED = {
     "demo": "config progress",
     "command": "config",
     "doors": "config command parallel fit runs vocoders evaluation",
-    "sweep": "config command doors features runs writer",
+    "sweep": "config command doors features runs writer checkpoint",
     "cli": "config command corpora features runs vocoders convert synthesis sweep demo",
 }
 """part of the package -> parts it may import"""

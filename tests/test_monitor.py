@@ -188,7 +188,7 @@ def test_damaged_utterances_are_left_out(tmp_path, monkeypatch, caplog):
 
     monkeypatch.setattr(store, "read", damaged)
     assert sorted(monitor._chosen(store, "prosody").positions) == good
-    assert f"{store.index[bad].id}: damaged record; no samples of it" in caplog.text
+    assert f"{store.index[bad].id}: damaged record; left out, training goes on without it" in caplog.text
     monkeypatch.setattr(store, "read", functools.partial(damaged, bad=store.split("val")))
     with pytest.raises(UserError, match="none of the val utterances"):
         monitor._chosen(store, "prosody")

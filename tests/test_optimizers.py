@@ -1,5 +1,7 @@
 """Optimisers on the flat vector against optax on the tree, schedules, frozen parts, accumulation and topologies."""
 
+import typing
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,6 +47,10 @@ REFERENCES = {
     "rmsprop": optax.rmsprop(0.1),
     "sgd": optax.sgd(0.1, momentum=0.9),
 }
+
+
+def test_the_setting_lists_them():
+    assert set(typing.get_args(typing.get_type_hints(Train)["optimizer"])) == set(optimizers.METHODS)
 
 
 @pytest.mark.parametrize("name", optimizers.METHODS)

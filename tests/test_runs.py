@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from models import AUDIO, make_store, small_config, small_decoder, with_train, write_untrained
+from models import AUDIO, losses, make_store, small_config, small_decoder, with_train, write_config, write_untrained
 
 from tts_gen import doors, fit, runs
 from tts_gen.batches import TrainingBatches, validation_batches
@@ -21,12 +21,6 @@ from tts_gen.config import Config, UserError
 
 ROOT = Path(__file__).parents[1]
 KEY = jax.random.key(0)
-
-CONFIG_FILE = """import sys
-sys.path.insert(0, {tests!r})
-from models import small_config
-config = small_config(features={features!r})
-"""
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +35,7 @@ def config(store):
 
 @pytest.fixture(scope="module")
 def config_file(store, tmp_path_factory):
-    path = tmp_path_factory.mktemp("config") / "prosody.py"
-    path.write_text(CONFIG_FILE.format(tests=str(ROOT / "tests"), features=str(store.root)))
-    return path
+    return write_config(tmp_path_factory.mktemp("config") / "prosody.py", features=store.root)
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +43,6 @@ def trained(config, tmp_path_factory):
     run = tmp_path_factory.mktemp("trained")
     fit.train(config, run)
     return run
-
-
-def losses(run: Path) -> dict[int, float]:
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert len({r["step"] for r in rows}) == len(rows)
-    return {r["step"]: r["loss"] for r in rows}
 
 
 def start(config_file: Path, *arguments: str, **environment: str) -> subprocess.Popen:

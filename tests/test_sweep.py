@@ -10,18 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from models import make_store, small_config, with_train
+from models import make_store, small_config, with_train, write_config
 
 from tts_gen import cli, command, fit, runs, sweep
 from tts_gen.config import Stopped, UserError
-
-TESTS = Path(__file__).parent
-
-CONFIG_FILE = """import sys
-sys.path.insert(0, {tests!r})
-from models import small_config
-config = small_config(features={features!r}, steps=3, save_every=1)
-"""
 
 STARTED = """import os, sys
 from pathlib import Path
@@ -57,8 +49,7 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def config_file(store, tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("config") / "prosody.py"
-    path.write_text(CONFIG_FILE.format(tests=str(TESTS), features=str(store.root)))
-    return str(path)
+    return str(write_config(path, features=store.root, steps=3, save_every=1))
 
 
 @pytest.fixture(scope="module")

@@ -195,7 +195,7 @@ def collate(
     A row whose record is damaged, or holds values that are not finite, is all zeros, length included, and its utterance
     is named in the log. Raises UserError where no row of a batch can be used.
     """
-    found = [_readable(store, p) for p in positions]
+    found = [readable(store, p) for p in positions]
     usable = [u for u in found if u is not None]
     if not usable:
         names = _some([store.index[p].id for p in positions])
@@ -215,7 +215,7 @@ def collate(
     return batch
 
 
-def _readable(store: FeatureStore, position: int) -> Features | None:
+def readable(store: FeatureStore, position: int) -> Features | None:
     """An utterance, or None where its record is damaged or not finite, which is logged once."""
     try:
         (u,) = store.read([position])

@@ -52,7 +52,7 @@ class Checkpoints:
         handlers = {"state": ocp.StandardCheckpointHandler(), "notes": ocp.JsonCheckpointHandler()}
         try:
             self.manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
-        except (ImportError, OSError) as error:
+        except OSError as error:
             raise UserError(f"{self.directory} cannot be used for checkpoints: {error}") from error
 
     def __enter__(self) -> "Checkpoints":
@@ -182,13 +182,15 @@ class Checkpoints:
         for file in self.directory.glob("*/metrics/metrics"):
             try:
                 good = isinstance(json.loads(file.read_text()), dict)
+            except FileNotFoundError:  # another process was first
+                continue
             except ValueError:
                 good = False
             if not good and reading:
                 raise UserError(f"{file} is damaged; delete it")
             if not good:
                 log.warning("%s is damaged and is deleted: its step counts as not validated", file)
-                file.unlink()
+                file.unlink(missing_ok=True)
 
     def _value(self, metrics: Mapping[str, float] | None) -> float:
         """Of the metric by which steps are ranked; infinite where it was not measured or its file is gone."""
@@ -197,8 +199,15 @@ class Checkpoints:
 
 
 def folder_of(run: str | Path, address: str = "") -> epath.Path:
-    """Where a run's checkpoints are, absolute."""
-    return epath.Path(address if "://" in address else os.path.abspath(address or Path(run) / "checkpoints"))
+    """Where a run's checkpoints are, absolute. Raises UserError for a kind of address that needs another package."""
+    if "://" not in address:
+        return epath.Path(os.path.abspath(address or Path(run) / "checkpoints"))
+    folder = epath.Path(address)
+    try:
+        folder.exists()
+    except ImportError as error:  # gcsfs, s3fs
+        raise UserError(f"train.checkpoints {address}: {error}") from error
+    return folder
 
 
 def saved_steps(folder: epath.Path) -> list[int]:

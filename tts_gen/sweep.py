@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from etils import epath
-
 from tts_gen import doors, runs
+from tts_gen.checkpoint import folder_of, saved_steps
 from tts_gen.command import STOPPED
 from tts_gen.config import Config, Stopped, UserError, read_config_file
 from tts_gen.features.files import write_text
@@ -68,13 +67,13 @@ def read_grid(config_file: str, directory: Path, over: Sequence[str], options: S
     points = []
     for combination in itertools.product(*grid.values()):
         swept = [*options, *(part for item in zip(grid, combination) for part in _option(*item))]
-        config = doors.read_training([config_file, "--workdir", str(directory), *swept])[1]
+        config = doors.read_training([config_file, "--workdir", str(directory), *swept]).config
         values = {field: _fields(config)[field] for field in grid}
         run = directory / _name(values)
         if address := config.train.checkpoints:  # as it is, all runs would share it
-            swept += ["--train.checkpoints", f"{address.rstrip('/')}/{run.name}"]
+            swept += ["--train.checkpoints", str(folder_of(run, address) / run.name)]
         arguments = [config_file, "--workdir", str(run), *swept]
-        points.append(Point(values, run, arguments, doors.read_training(arguments)[1]))
+        points.append(Point(values, run, arguments, doors.read_training(arguments).config))
     run, count = Counter(point.run for point in points).most_common(1)[0]
     if count > 1:
         raise UserError(f"--over gives {run.name} {count} times; give each value once")
@@ -168,8 +167,8 @@ def _result(point: Point) -> dict[str, Any]:
     state = f"at step {step} of {steps}" if saved.is_file() else "not started"
     if (point.run / FAILED).is_file():
         state = FAILED
-    checkpoints = epath.Path(point.config.train.checkpoints or point.run / "checkpoints")
-    if step == steps and _same(saved, point.config) and (checkpoints / str(steps)).is_dir():
+    kept = saved_steps(folder_of(point.run, point.config.train.checkpoints))
+    if step == steps and _same(saved, point.config) and steps in kept:
         state = "done"
     return {"state": state, "best val_loss": best.get("val_loss"), "best step": best.get("step"), "last loss": last}
 

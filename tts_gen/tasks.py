@@ -26,9 +26,13 @@ unbounded"""
 
 def loss_sums(task: nn.Module, variables, batch, rng, train: bool) -> tuple[jax.Array, jax.Array]:
     """Each row's loss summed over its valid positions, and their number, both [B]: a mean over a batch, however it is
-    split, is the quotient of the sums of both. The one place where losses are masked."""
+    split, is the quotient of the sums of both."""
     with recomputing(task.config.train.remat):
-        loss, mask = task.apply(variables, batch, rng, train, method="loss")
+        return _row_sums(*task.apply(variables, batch, rng, train, method="loss"))
+
+
+def _row_sums(loss: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The one place where losses are masked: [B, L] -> [B]."""
     return jnp.sum(loss.astype(jnp.float32) * mask, 1), jnp.sum(mask, 1)
 
 
@@ -36,7 +40,7 @@ def validation_sums(task: nn.Module, variables, batch, rng) -> dict[str, tuple[j
     """Pairs as loss_sums gives: val_loss, and where the loss is a density's, val_bits_per_dim of the original
     features."""
     loss, mask = task.apply(variables, batch, rng, False, method="loss")
-    sums, counts = jnp.sum(loss.astype(jnp.float32) * mask, 1), jnp.sum(mask, 1)
+    sums, counts = _row_sums(loss, mask)
     found = {"val_loss": (sums, counts)}
     if task.config.decoder.exact:
         change, dimensions = task.change_of_variables(batch, mask)

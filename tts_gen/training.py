@@ -80,15 +80,14 @@ def train(
 ) -> State:  # fmt: skip
     """Trains to `c.steps`, from the newest checkpoint of `run` where there is one.
 
-    `batches.iterate(step)` yields this process's rows of each global batch, `batches.examples()` is one for each shape,
-    the longest first, `batches.rows` the sequences of each bucket's global batch; `batches.ids(step)` names a batch's
+    `batches.iterate(step)` yields this process's rows of each global batch, which divides over the devices and the
+    parts of a step; `batches.examples()` is one for each shape, the longest first; `batches.ids(step)` names a batch's
     utterances. `validation()` yields this process's rows of the held-out batches.
 
     Raises Stopped after a SIGTERM or SIGINT to any of the processes, when the state is saved; UserError when too many
-    steps in a row were not finite, when devices and batches do not fit, and when the last state cannot be saved.
+    steps in a row were not finite, and when the last state cannot be saved.
     """
     mesh = parallel.make_mesh(c.fsdp)
-    parallel.check_rows(mesh, batches.rows, c.accumulate)
     checkpoints = Checkpoints(run, c.checkpoints, c.keep_latest, c.keep_best, c.best_metric)
     dog = Watchdog(checkpoints.directory / "beats", jax.process_index(), jax.process_count(), c.step_limit)
     try:
@@ -128,14 +127,14 @@ def _loop(c, run, model, batches, validation, mesh, stop, checkpoints, dog, comp
                        donate_argnums=0, out_shardings=(shardings, whole))  # fmt: skip
     validate = Compiled("validation", steps.make_validation(model.validate, layout), mesh.size,
                         out_shardings=whole)  # fmt: skip
-    if checkpoints.steps and max(checkpoints.steps) >= c.steps and (restored := checkpoints.restore_newest(abstract)):
-        if restored[0] >= c.steps:
-            log.info("nothing to do: step %d is saved, train.steps is %d", restored[0], c.steps)
-            return restored[1]
+    restored = checkpoints.restore_newest(abstract)
+    if restored and restored[0] >= c.steps:
+        log.info("nothing to do: step %d is saved, train.steps is %d", restored[0], c.steps)
+        return restored[1]
     # The longest bucket is compiled first, so that a lack of memory shows at once, and beside the initialisation.
     compiling = compiler.submit(step_fn.prepare, abstract, example)
     gather = jax.jit(lambda x: x, out_shardings=whole)
-    if restored := checkpoints.restore_newest(abstract):
+    if restored:
         first, state = restored
     else:
         first, state = 0, jax.jit(init, out_shardings=shardings, compiler_options=_quick_compilation())(example)
@@ -146,14 +145,11 @@ def _loop(c, run, model, batches, validation, mesh, stop, checkpoints, dog, comp
             state = state._replace(params=params, ema=ema)
     _announce(mesh, first, layout, example)
     compiling.result()
-    names = jax.eval_shape(validate.jitted, abstract.ema, steps.key(0, steps.VALIDATION), example)
-    if c.best_metric not in names:
-        raise UserError(f"train.best_metric {c.best_metric!r} is not one of {', '.join(names)}")
     peak = speed.peak(mesh, c.precision, c.measure_peak)
     writer = Writer(run, first, c.steps, jax.process_index() == 0)
     window, spikes, rate = Window(peak), Spikes(), optimizers.schedule(c)
     pending, figures, latest, counts, agreed = None, {}, {}, {"skipped": 0}, False
-    iterator = batches.iterate(first) if first < c.steps else iter(())
+    iterator = batches.iterate(first)
 
     def report(step: int, metrics: dict) -> bool:
         """Of the step before the one just dispatched, so that reading its figures does not hold the device up. Returns

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from tts_gen import vocoders
-from tts_gen.batches import acoustic_batch, prosody_batch, whole
+from tts_gen.batches import acoustic_batch, prosody_batch, readable, whole
 from tts_gen.config import Config, UserError
 from tts_gen.evaluation import plots
 from tts_gen.evaluation.generate import Split, flat_frames, oracle_prosody
@@ -120,17 +120,11 @@ def _chosen(store: FeatureStore, task: str) -> Split:
     order = np.argsort([e.n_phonemes if task == "prosody" else e.n_frames for e in entries], kind="stable")
     order = order[: max(UTTERANCES, round(SHORTER * len(order)))]
     spread = np.unique(np.linspace(0, len(order) - 1, UTTERANCES).astype(int))
-    readable, utterances = [], []
-    for position in positions[order[spread]]:
-        try:
-            utterances += store.read([position])
-        except UserError as error:
-            log.warning("%s; no samples of it", error)
-            continue
-        readable.append(position)
-    if not readable:
+    found = [(position, u) for position in positions[order[spread]] if (u := readable(store, position)) is not None]
+    if not found:
         raise UserError(f"{store.root}: none of the val utterances to sample can be read; see above")
-    return Split("val", np.array(readable), utterances)
+    readable_positions, utterances = zip(*found, strict=True)
+    return Split("val", np.array(readable_positions), list(utterances))
 
 
 def _padded(lengths: Sequence[int]) -> int:
