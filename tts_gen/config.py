@@ -146,6 +146,11 @@ class Decoder:
         return True
 
     @property
+    def evaluations(self) -> int:
+        """Of the network in one `sample`."""
+        return 1
+
+    @property
     def multiple(self) -> int:
         """Neighbouring positions that the decoder merges: lengths must be multiples of it."""
         return 1

@@ -67,14 +67,21 @@ def speak(texts: Sequence[str], prosody: Run, acoustic: Run, controls: Controls 
     speaker, style = _voice(prosody, controls)
     sentences = [_read(t, prosody, speaker, style) for t in texts]
     prosody_key, acoustic_key = jax.random.split(jax.random.key(controls.seed))
-    with_prosody = _add_prosody(sentences, prosody, prosody_key, controls)
-    mels: list = [None] * len(texts)
-    for i, (places, batch) in enumerate(whole_batches(with_prosody, acoustic.stats, "acoustic")):
-        key = jax.random.fold_in(acoustic_key, i)
-        y = np.asarray(acoustic.sample(acoustic.variables, batch, key, controls.acoustic_temperature))
+    spoken = add_prosody(
+        sentences, prosody, prosody_key, controls.prosody_temperature, controls.pace, controls.pitch
+    )
+    mels = mels_of(spoken, acoustic, acoustic_key, controls.acoustic_temperature)
+    return [Spoken(f, mel) for f, mel in zip(spoken, mels, strict=True)]
+
+
+def mels_of(utterances: Sequence[Features], run: Run, key: jax.Array, temperature: float) -> list[np.ndarray]:
+    """Log-mels [T, M] of utterances by their prosody."""
+    mels: list = [None] * len(utterances)
+    for i, (places, batch) in enumerate(whole_batches(utterances, run.stats, "acoustic")):
+        y = np.asarray(run.sample(run.variables, batch, jax.random.fold_in(key, i), temperature))
         for row, place in enumerate(places):
-            mels[place] = acoustic.stats.denormalise_mel(y[row, : batch["frames"][row]])
-    return [Spoken(f, mel) for f, mel in zip(with_prosody, mels, strict=True)]
+            mels[place] = run.stats.denormalise_mel(y[row, : batch["frames"][row]])
+    return mels
 
 
 def speak_joint(texts: Sequence[str], run: JointRun, controls: Controls = Controls()) -> list[np.ndarray]:
@@ -134,18 +141,21 @@ def _phonemes(sentence: str, run: Run) -> list[text.Phoneme]:
     return text.parse(espeak.synthesize(sentence)[2])
 
 
-def _add_prosody(sentences: list[Features], run: Run, key: jax.Array, controls: Controls) -> list[Features]:
+def add_prosody(
+    sentences: Sequence[Features], run: Run, key: jax.Array, temperature: float, pace: float = 1.0, pitch: float = 0.0
+) -> list[Features]:
+    """Sentences with sampled durations and log-f0, voiced where they say so, and mels of zeros of that length. Raises
+    UserError for values that are not finite."""
     result: list = [None] * len(sentences)
     for i, (places, batch) in enumerate(whole_batches(sentences, run.stats, "prosody")):
-        y = np.asarray(run.sample(run.variables, batch, jax.random.fold_in(key, i), controls.prosody_temperature))
+        y = np.asarray(run.sample(run.variables, batch, jax.random.fold_in(key, i), temperature))
         for row, place in enumerate(places):
             u = sentences[place]
             values = y[row, : len(u.phoneme)].astype(np.float64)
             if not np.isfinite(values).all():
-                raise UserError(f"{run.path}: the model's prosody is not finite at temperature "
-                                f"{controls.prosody_temperature}; lower it")  # fmt: skip
-            duration = whole_frames(run.stats.denormalise_log_duration(values[:, 1]), controls.pace)
-            log_f0 = run.stats.denormalise_log_f0(values[:, 0], np.asarray(u.speaker)) + controls.pitch * np.log(2) / 12
+                raise UserError(f"{run.path}: the model's prosody is not finite at temperature {temperature}; lower it")
+            duration = whole_frames(run.stats.denormalise_log_duration(values[:, 1]), pace)
+            log_f0 = run.stats.denormalise_log_f0(values[:, 0], np.asarray(u.speaker)) + pitch * np.log(2) / 12
             log_f0 = np.where(u.voiced, log_f0, np.nan).astype(np.float32)
             mel = np.zeros((duration.sum(), u.mel.shape[1]), np.float32)
             result[place] = replace(u, duration=duration, log_f0=log_f0, mel=mel)

@@ -50,6 +50,10 @@ class Diffusion(networks.Network):
     def label(self) -> str:
         return "diffusion"
 
+    @property
+    def evaluations(self) -> int:
+        return solvers.SOLVERS[self.solver] * self.solver_steps
+
     def build(self, channels: int) -> "DiffusionModule":
         return DiffusionModule(self, channels)
 

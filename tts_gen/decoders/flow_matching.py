@@ -37,6 +37,10 @@ class FlowMatching(networks.Network):
     def label(self) -> str:
         return "flow_matching"
 
+    @property
+    def evaluations(self) -> int:
+        return ode.EVALUATIONS[self.solver] * self.solver_steps
+
     def build(self, channels: int) -> "FlowMatchingModule":
         return FlowMatchingModule(self, channels)
 

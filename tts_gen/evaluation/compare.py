@@ -133,19 +133,39 @@ def compare(c: Comparison) -> tuple[list[dict], dict[str, float]]:
     return found, chosen
 
 
+def rows_at(c: Comparison, run: AnyRun, split: Split, temperature: float | None) -> list[dict]:
+    """Rows of one run at one temperature, of which a regression has none."""
+    temperature = temperature if run.config.decoder.generative else None
+    if run.config.task == "prosody":
+        return _prosody_at(c, run, split, oracle_prosody(split, c.store), temperature)
+    return _mels_at(c, run, split, temperature)
+
+
+def _prosody_at(c, run, split, oracle, temperature) -> list[dict]:
+    began = time.monotonic()
+    generated = generated_prosody(c, run, split, oracle, temperature)
+    identity = c.identity(run, "prosody", split.name, temperature, 1 if temperature is None else c.samples)
+    found = prosody_rows(generated, oracle, identity, seed=c.seed)
+    _tell(run, split, temperature, began)
+    return found
+
+
+def _mels_at(c, run, split, temperature) -> list[dict]:
+    began, task = time.monotonic(), run.config.task
+    generated, oracle = generated_mels(c, run, split, temperature), [u.mel for u in split.utterances]
+    identity = c.identity(run, task, split.name, temperature, 1)
+    found = mel_rows(generated, oracle, groups_of(c, split), identity, seed=c.seed, aligned=task == "acoustic")
+    _tell(run, split, temperature, began)
+    return found
+
+
 def _prosody(c: Comparison, prosody_runs: list[Run], splits: dict[str, Split]) -> list[dict]:
     found = []
     for split in splits.values():
         oracle = oracle_prosody(split, c.store)
         for run in prosody_runs:
             for temperature in c.grid(run):
-                began = time.monotonic()
-                generated = generated_prosody(c, run, split, oracle, temperature)
-                count = 1 if temperature is None else c.samples
-                found += prosody_rows(
-                    generated, oracle, c.identity(run, "prosody", split.name, temperature, count), seed=c.seed
-                )
-                _tell(run, split, temperature, began)
+                found += _prosody_at(c, run, split, oracle, temperature)
     split = splits[c.split]
     oracle = oracle_prosody(split, c.store)
     identity = c.identity(None, "prosody", split.name, None, 1)
@@ -201,17 +221,12 @@ def _mels(c: Comparison, mel_runs: list[Run] | list[JointRun], splits: dict[str,
     if task == "joint":
         splits = {name: sayable(mel_runs, c.store, split) for name, split in splits.items()}
     for split in splits.values():
-        oracle, groups = [u.mel for u in split.utterances], _groups(c, split)
         for run in mel_runs:
             for temperature in c.grid(run):
-                began = time.monotonic()
-                generated = generated_mels(c, run, split, temperature)
-                identity = c.identity(run, task, split.name, temperature, 1)
-                found += mel_rows(generated, oracle, groups, identity, seed=c.seed, aligned=task == "acoustic")
-                _tell(run, split, temperature, began)
+                found += _mels_at(c, run, split, temperature)
     split = splits[c.split]
     identity = c.identity(None, task, split.name, None, 1)
-    return found + mel_floor_rows([u.mel for u in split.utterances], _groups(c, split), identity, c.seed)
+    return found + mel_floor_rows([u.mel for u in split.utterances], groups_of(c, split), identity, c.seed)
 
 
 def generated_mels(c: Comparison, run: AnyRun, split: Split, temperature: float | None) -> list[np.ndarray]:
@@ -227,13 +242,14 @@ def _bits(c: Comparison, run: Run, splits: dict[str, Split]) -> dict:
     identity = c.identity(run, run.config.task, c.split, None, 1)
     identity.pop("guidance", None)  # of samples; the density is the model's own
     row = bits_per_dim_row(
-        run, splits["val"], splits[c.split], _groups(c, splits[c.split]), identity, c.seed, c.ode_likelihood
+        run, splits["val"], splits[c.split], groups_of(c, splits[c.split]), identity, c.seed, c.ode_likelihood
     )
     log.info("%s: bits per dimension  %.1f s", run.path.name, time.monotonic() - began)
     return row
 
 
-def _groups(c: Comparison, split: Split) -> np.ndarray:
+def groups_of(c: Comparison, split: Split) -> np.ndarray:
+    """What is resampled together, a label for each utterance of the split."""
     return np.array([c.store.index[p].group for p in split.positions])
 
 

@@ -50,7 +50,7 @@ def prosody_samples(
         drawn = [_sample(run, split.utterances, temperature, seed, k) for k in range(samples)]
         return {"y": np.stack([np.concatenate(y) for y in drawn])}
 
-    return _cached(path, _identity(run, split, samples, seed), generate)["y"]
+    return cached(path, identity_of(run, split, samples, seed), generate)["y"]
 
 
 def mel_samples(run: Run, split: Split, temperature: float | None, seed: int, path: Path) -> list[np.ndarray]:
@@ -60,7 +60,7 @@ def mel_samples(run: Run, split: Split, temperature: float | None, seed: int, pa
         drawn = _sample(run, split.utterances, temperature, seed, 0)
         return {"mel": np.concatenate([run.stats.denormalise_mel(y) for y in drawn]).astype(np.float16)}
 
-    mel = _cached(path, _identity(run, split, 1, seed), generate)["mel"].astype(np.float32)
+    mel = cached(path, identity_of(run, split, 1, seed), generate)["mel"].astype(np.float32)
     return np.split(mel, np.cumsum([len(u.mel) for u in split.utterances])[:-1])
 
 
@@ -84,7 +84,7 @@ def joint_samples(
 
     texts = zlib.crc32(repr([(e.text, s) for e, s in zip(entries, speakers, strict=True)]).encode())
     identity = f"weights {_weights(run)} texts {texts} {run.config} {run.front_end} seed {seed}"
-    arrays = _cached(path, identity, generate)
+    arrays = cached(path, identity, generate)
     return np.split(arrays["mel"], np.cumsum(arrays["frames"])[:-1])
 
 
@@ -113,7 +113,7 @@ def _weights(run: AnyRun) -> int:
     return functools.reduce(lambda crc, x: zlib.crc32(np.asarray(x).tobytes(), crc), leaves, 0)
 
 
-def _identity(run: Run, split: Split, samples: int, seed: int) -> str:
+def identity_of(run: Run, split: Split, samples: int, seed: int) -> str:
     """All that samples depend on: weights and statistics of the run, utterances, solver, guidance, draws."""
     content = functools.reduce(
         lambda crc, u: zlib.crc32(u.phoneme.tobytes() + u.mel.tobytes(), crc), split.utterances, 0
@@ -124,8 +124,8 @@ def _identity(run: Run, split: Split, samples: int, seed: int) -> str:
     return f"weights {_weights(run)} utterances {content} stats {stats} {settings}"
 
 
-def _cached(path: Path, identity: str, generate) -> dict[str, np.ndarray]:
-    """Arrays of `path` when it was made from the same run and settings, else made and written there."""
+def cached(path: Path, identity: str, generate) -> dict[str, np.ndarray]:
+    """Arrays of `path` when it was made from the same things and settings, `identity`, else made and written there."""
     if path.exists():
         with np.load(path) as file:
             if str(file["identity"]) == identity:

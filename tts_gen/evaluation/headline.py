@@ -108,13 +108,14 @@ def headline(
             label = LABELS.get(family, family) + (f" ({run})" if len(runs[family]) > 1 else "")
             found = [at.get((family, run, temperature, p + feature, m)) for p, m in COLUMNS[task].values()]
             found += [bits.get((family, run))] if bits else []
-            cells.append([label, "" if temperature is None else f"{temperature:g}", *map(_cell, found)])
+            cells.append([label, "" if temperature is None else f"{temperature:g}", *map(figure, found)])
         header = ["", "τ", *COLUMNS[task], *(["bits/dim"] if bits else [])]
         tables.append((CAPTIONS[feature], header, cells))
     return tables
 
 
-def _cell(row: dict | None) -> str:
+def figure(row: dict | None) -> str:
+    """A value for a table, with its interval on a second line."""
     if row is None or row["value"] is None:
         return "–"
     digits = 3 if row["metric"].startswith("js") else 2

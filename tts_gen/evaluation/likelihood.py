@@ -14,7 +14,7 @@ import numpy as np
 
 from tts_gen.batches import whole_batches
 from tts_gen.evaluation.bootstrap import draws, group_sums, interval
-from tts_gen.evaluation.generate import Split
+from tts_gen.evaluation.generate import Split, identity_of
 from tts_gen.evaluation.rows import make_row
 from tts_gen.runs import Run
 
@@ -27,14 +27,32 @@ def bits_per_dim_row(
     run: Run, val: Split, test: Split, groups: np.ndarray, identity: dict, seed: int, ode: bool
 ) -> dict:
     """One row; `groups` [utterances of test] is what the interval resamples; `ode`: for families with a solver too."""
-    feature, by_ode = FEATURE[run.config.task], hasattr(run.config.decoder, "solver")
-    if by_ode and not ode:
+    feature = FEATURE[run.config.task]
+    if hasattr(run.config.decoder, "solver") and not ode:
         why = "the likelihood of the ODE was not asked for (--ode-likelihood)"
         return make_row(identity, feature, "bits_per_dim", None, n=len(groups), why=why)
+    return row_of(run, *log_prob(run, val, test, seed), groups, identity, seed)
+
+
+def log_prob(run: Run, val: Split, test: Split, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Nats of the original features, their standard error, and dimensions, [utterances of test] each; the scale of L1
+    and L2 is fitted on val."""
     variables = run.variables
     if not run.config.decoder.generative:
         variables = variables | {"calibration": {"decoder": {"scale": fitted_scale(run, val, seed)}}}
-    nats, error, dimensions = _log_prob(run, variables, test, seed)
+    return _log_prob(run, variables, test, seed)
+
+
+def identity(run: Run, val: Split, test: Split, seed: int) -> str:
+    """All that `log_prob` depends on."""
+    return f"{identity_of(run, val, 1, seed)} {identity_of(run, test, 1, seed)}"
+
+
+def row_of(
+    run: Run, nats: np.ndarray, error: np.ndarray, dimensions: np.ndarray, groups: np.ndarray, identity: dict, seed: int
+) -> dict:
+    """Bits per dimension of what `log_prob` gave."""
+    feature, by_ode = FEATURE[run.config.task], hasattr(run.config.decoder, "solver")
     if lost := np.count_nonzero(~np.isfinite(nats)):
         why = f"the likelihood of {lost} of {len(nats)} utterances is not finite"
         why += " (the ODE's solver ran out of steps, or the network's output is not finite)" if by_ode else ""

@@ -226,3 +226,43 @@ def training_curves(curves: Mapping[str, Mapping[str, tuple[Sequence, Sequence]]
         axis.legend()
     axes[0, 0].set_ylabel("loss")
     return _png(figure)
+
+
+@_styled
+def lines_with_intervals(
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, dict]]]], x_label: str, logarithmic: bool = True
+) -> bytes:
+    """A panel for each title; its lines are label -> (x, row) with the row's value and interval."""
+    figure, axes = _figure(1, len(panels), 3.0)
+    for axis, (title, of) in zip(axes[0], panels.items(), strict=True):
+        for label, points in of.items():
+            known = [(x, r["value"], r["low"], r["high"]) for x, r in points if r["value"] is not None]
+            x, value, low, high = zip(*known, strict=True) if known else ((), (), (), ())
+            (line,) = axis.plot(x, value, "o-", markersize=3.5, linewidth=1.5, label=label)
+            bounded = [b is not None for b in low]
+            if all(bounded):
+                axis.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+        if logarithmic:
+            axis.set_xscale("log", base=2)
+        axis.set_title(title)
+        axis.set_xlabel(x_label)
+    axes[0, 0].legend()
+    return _png(figure)
+
+
+@_styled
+def bars(rows: Sequence[dict], unit: str, label: Callable[[dict], str] | None = None) -> bytes:
+    """A bar with its interval for each row that has a value."""
+    known = [r for r in rows if r["value"] is not None]
+    figure, axes = _figure(1, 1, max(1.2, 0.42 * len(known) + 0.7))
+    axis = axes[0, 0]
+    names = [label(r) if label else LABELS.get(r["family"], r["family"]) for r in known]
+    for i, row in enumerate(known):
+        axis.barh(i, row["value"], color=_colour(row["family"]), height=0.62)
+        if row["low"] is not None:
+            axis.plot((row["low"], row["high"]), (i, i), color=ORACLE, linewidth=1.6)
+    axis.set_yticks(range(len(known)), names)
+    axis.invert_yaxis()
+    axis.grid(axis="y", visible=False)
+    axis.set_xlabel(unit)
+    return _png(figure)

@@ -1,0 +1,124 @@
+"""Which family serves which style: spread and nearness by style label, or, in a corpus without labels, by type of
+utterance; and whether a classifier trained on recorded prosody hears the style in generated prosody.
+
+Types, by the text: a question ends in "?", an exclamation in "!", a list has two commas or more, the rest are
+statements.
+"""
+
+import argparse
+import logging
+from dataclasses import replace
+
+import numpy as np
+
+from tts_gen.config import UserError
+from tts_gen.evaluation.compare import Comparison, generated_prosody
+from tts_gen.evaluation.generate import Split, oracle_prosody
+from tts_gen.evaluation.headline import figure
+from tts_gen.evaluation.prosody import Prosody, prosody_rows
+from tts_gen.evaluation.report import Section
+from tts_gen.evaluation.rows import make_row
+from tts_gen.evaluation.studies.outputs import Study
+from tts_gen.evaluation.utterance_metrics import utterance_statistics
+
+log = logging.getLogger(__name__)
+COLUMNS = {"log-f0 std ratio": ("log_f0", "std_ratio"), "log-f0 JS": ("log_f0", "js"),
+           "log-f0 best of K": ("log_f0", "best_of_k"), "duration std ratio": ("duration", "std_ratio"),
+           "duration JS": ("duration", "js")}  # fmt: skip
+LEAST = 10
+"""training utterances of a style that the classifier needs"""
+
+
+def kind(text: str) -> str:
+    text = text.strip().rstrip("\"')")
+    if text.endswith("?"):
+        return "question"
+    if text.endswith("!"):
+        return "exclamation"
+    return "list" if text.count(",") >= 2 else "statement"
+
+
+def study(c: Comparison, options: argparse.Namespace) -> Study:
+    """Raises UserError without a prosody run, or where all utterances have one style."""
+    runs = c.of_task("prosody")
+    if not runs:
+        raise UserError("the styles study needs prosody runs")
+    test, train = Split.read(c.store, c.split), Split.read(c.store, "train")
+    labelled = len({c.store.index[p].style for p in test.positions} - {"unknown"}) > 1
+    oracle, known = (_with_styles(c, split, labelled) for split in (test, train))
+    if len(set(oracle.style)) < 2:
+        raise UserError(f"{c.store.root}: all {c.split} utterances are of one style or type, {oracle.style[0]!r}")
+    heard = _classifier(known)
+    found, of_run, recognised = [], {}, {}
+    for run in runs:
+        tau = options.temperature if run.config.decoder.generative else None
+        generated = replace(generated_prosody(c, run, test, oracle, tau), style=oracle.style)
+        identity = c.identity(run, "prosody", c.split, tau, 1 if tau is None else c.samples)
+        rows = [r for r in prosody_rows(generated, oracle, identity, seed=c.seed) if r["scope"].startswith("style:")]
+        found += rows
+        of_run[run.path.name] = {(r["scope"][6:], r["feature"], r["metric"]): r for r in rows}
+        recognised[run.path.name] = heard(generated)
+        found.append(make_row(identity, "log_f0+duration", "style_accuracy", recognised[run.path.name],
+                              n=len(test.positions)))  # fmt: skip
+        log.info("%s", run.path.name)
+    recognised = {"recordings": heard(oracle)} | recognised
+    identity = c.identity(None, "prosody", c.split, None, 1)
+    found.append(make_row(identity | {"family": "oracle"}, "log_f0+duration", "style_accuracy",
+                          recognised["recordings"], n=len(test.positions)))  # fmt: skip
+    styles = sorted(set(oracle.style))
+    tables = []
+    for style in styles:
+        n = len(np.unique(oracle.utterance[oracle.style == style]))
+        cells = [[name, *(figure(of.get((style, *column))) for column in COLUMNS.values())] for name, of in of_run.items()]
+        tables.append((f"{style} ({n} utterances)", ["run", *COLUMNS], cells))
+    chance = 1 / len(styles)
+    tables.append(("Balanced accuracy of a classifier of recorded prosody", ["prosody of", "accuracy"],
+                   [[name, f"{value:.2f}"] for name, value in recognised.items()]))  # fmt: skip
+    text = (f"By {'label' if labelled else 'type of utterance'}. The classifier (logistic regression on the utterance's "
+            f"statistics, trained on the recordings of the training split; chance is {chance:.2f}) hears the style of "
+            "the recordings as well as its figure says; a family whose figure is lower has less of it. Styles with "
+            "few utterances have no figures.")  # fmt: skip
+    best = max((v, k) for k, v in recognised.items() if k != "recordings")
+    answer = [f"Heard in the recordings with an accuracy of {recognised['recordings']:.2f} (chance {chance:.2f}); "
+              f"nearest: {best[1]}, {best[0]:.2f}."]  # fmt: skip
+    return Study("Which family serves which style?", answer, found, [Section("Styles", text, tables=tables)])
+
+
+def _with_styles(c: Comparison, split: Split, labelled: bool) -> Prosody:
+    entries = [c.store.index[p] for p in split.positions]
+    oracle = oracle_prosody(split, c.store)
+    lengths = np.unique(oracle.utterance, return_counts=True)[1]
+    return replace(oracle, style=np.repeat([e.style if labelled else kind(e.text) for e in entries], lengths))
+
+
+def _classifier(known: Prosody):
+    """A function of a set of prosody: balanced accuracy with which styles are heard in it, mean over samples."""
+    from sklearn.linear_model import LogisticRegressionCV
+    from sklearn.metrics import balanced_accuracy_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    x, y = _features(known)[0], _styles(known)
+    names, counts = np.unique(y, return_counts=True)
+    usable = names[counts >= LEAST]
+    if len(usable) < 2:
+        raise UserError(f"fewer than two styles have {LEAST} training utterances: {dict(zip(names, counts, strict=True))}")
+    keep = np.isin(y, usable)
+    model = make_pipeline(StandardScaler(), LogisticRegressionCV(class_weight="balanced", max_iter=2000))
+    model.fit(x[keep], y[keep])
+
+    def accuracy(prosody: Prosody) -> float:
+        y = _styles(prosody)
+        keep = np.isin(y, usable)
+        return float(np.mean([balanced_accuracy_score(y[keep], model.predict(x[keep])) for x in _features(prosody)]))
+
+    return accuracy
+
+
+def _styles(prosody: Prosody) -> np.ndarray:
+    return prosody.style[np.unique(prosody.utterance, return_index=True)[1]]
+
+
+def _features(prosody: Prosody) -> np.ndarray:
+    """[K, utterances, statistics], 0 where one is not defined."""
+    return np.nan_to_num(np.moveaxis(np.array(list(utterance_statistics(prosody).values())), 0, -1))
