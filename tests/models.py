@@ -1,6 +1,7 @@
 """Small simulated corpora with planted structure, and tiny models, for the tests of batches, tasks and training."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,6 +61,11 @@ def losses(run: Path) -> dict[int, float]:
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert len({r["step"] for r in rows}) == len(rows)
     return {r["step"]: r["loss"] for r in rows}
+
+
+def xla_flags(devices: int) -> str:
+    """For a program with that many simulated devices; of two the last counts."""
+    return f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
 
 
 def simulated(n_phonemes: int, speaker: str | None, rng: np.random.Generator) -> Record:
