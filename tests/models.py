@@ -38,10 +38,14 @@ def small_decoder(family: str, **changes):
     return DECODERS[family](**(SMALL.get(family, {}) | changes))
 
 
-def small_config(task: str = "prosody", family: str = "regression", features: str | Path = "", **train) -> Config:
-    """Two buckets of 8 and 16 phonemes, or crops of 32 frames; 8 or 16 sequences in a batch."""
+def small_config(
+    task: str = "prosody", family: str = "regression", features: str | Path = "", buckets: tuple[int, ...] = (8, 16),
+    **train,
+) -> Config:  # fmt: skip
+    """Buckets of 8 and 16 phonemes, or crops of 32 frames; 8 or 16 sequences in a batch. A program is compiled for each
+    bucket."""
     acoustic = task == "acoustic"
-    data = Data(str(features), (32,) if acoustic else (8, 16), 256 if acoustic else 128, context=2, max_phonemes=16)
+    data = Data(str(features), (32,) if acoustic else buckets, 256 if acoustic else 128, context=2, max_phonemes=16)
     settings = {"steps": 10, "warmup": 2, "log_every": 1, "save_every": 5, "learning_rate": 1e-2} | train
     return Config(task, data, Encoder(16, 1, 3, 1, 2), small_decoder(family), Train(**settings))
 

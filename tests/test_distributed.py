@@ -27,14 +27,14 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(store):
-    return small_config(family="flow", features=store.root)
+    return small_config(family="flow", features=store.root, buckets=(16,))
 
 
 @pytest.fixture(scope="module")
 def config_files(store, tmp_path_factory):
     """Family -> file. The flow has layers that start from the data; regression compiles soon."""
     folder = tmp_path_factory.mktemp("config")
-    return {family: write_config(folder / f"{family}.py", family=family, features=store.root)
+    return {family: write_config(folder / f"{family}.py", family=family, features=store.root, buckets=(16,))
             for family in ("flow", "regression")}  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def test_two_processes_stop_together_lose_one_and_end_in_one(config, config_file
 
 def test_all_processes_give_the_error_of_the_first(config_files, store, tmp_path):
     """Which alone looks into the workdir."""
-    fit.train(small_config(features=store.root, steps=2), tmp_path)
+    fit.train(small_config(features=store.root, buckets=(16,), steps=2), tmp_path)
     pair = start(config_files["regression"], tmp_path, "--train.steps", "4", "--train.clip", "3")
     codes, messages = finish(pair)
     assert codes == [1, 1] and all("train.clip is 1.0 in this run but 3.0 now" in m for m in messages)
