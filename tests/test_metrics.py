@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
-from tts_gen.evaluation import metrics
+from tts_gen.evaluation import metrics, scores, utterance_metrics
 
 
 @pytest.fixture
@@ -50,24 +50,24 @@ def test_gaussian_closed_forms(rng):
     generated = 0.5 * oracle + 0.5 * noise
     assert metrics.std(generated) == pytest.approx(np.sqrt(0.5), rel=0.01)
     assert metrics.std_ratio(generated, oracle) == pytest.approx(np.sqrt(0.5), rel=0.01)
-    assert metrics.rmse(generated, oracle) == pytest.approx(np.sqrt(0.5), rel=0.01)
-    assert metrics.mae(generated, oracle) == pytest.approx(np.sqrt(0.5) * np.sqrt(2 / np.pi), rel=0.01)
-    assert metrics.correlation(generated, oracle) == pytest.approx(np.sqrt(0.5), rel=0.01)
+    assert scores.rmse(generated, oracle) == pytest.approx(np.sqrt(0.5), rel=0.01)
+    assert scores.mae(generated, oracle) == pytest.approx(np.sqrt(0.5) * np.sqrt(2 / np.pi), rel=0.01)
+    assert scores.correlation(generated, oracle) == pytest.approx(np.sqrt(0.5), rel=0.01)
 
 
 def test_fair_crps_of_a_gaussian(rng):
     y = np.linspace(-2, 2, 9)
     closed = y * (2 * stats.norm.cdf(y) - 1) + 2 * stats.norm.pdf(y) - 1 / np.sqrt(np.pi)
-    assert metrics.crps_terms(rng.standard_normal((40_000, 9)), y) == pytest.approx(closed, abs=0.012)
-    few = [metrics.crps(rng.standard_normal((3, 9)), y) for _ in range(4000)]
+    assert scores.crps_terms(rng.standard_normal((40_000, 9)), y) == pytest.approx(closed, abs=0.012)
+    few = [scores.crps(rng.standard_normal((3, 9)), y) for _ in range(4000)]
     assert np.mean(few) == pytest.approx(closed.mean(), abs=0.012), "no bias at K = 3"
 
 
 def test_crps_by_brute_force_and_of_a_point(rng):
     x, y = rng.standard_normal((5, 30)), rng.standard_normal(30)
     gaps = np.abs(x[:, None] - x[None]).sum(axis=(0, 1)) / (5 * 4)
-    assert metrics.crps_terms(x, y) == pytest.approx(np.abs(x - y).mean(axis=0) - gaps / 2)
-    assert metrics.crps(x[0], y) == pytest.approx(metrics.mae(x[0], y))
+    assert scores.crps_terms(x, y) == pytest.approx(np.abs(x - y).mean(axis=0) - gaps / 2)
+    assert scores.crps(x[0], y) == pytest.approx(scores.mae(x[0], y))
 
 
 def test_best_of_k_by_brute_force(rng):
@@ -75,24 +75,24 @@ def test_best_of_k_by_brute_force(rng):
     best = [
         min(np.sqrt(np.mean((s[utterance == u] - y[utterance == u]) ** 2)) for s in x) for u in np.unique(utterance)
     ]
-    assert metrics.best_of_k(x, y, utterance) == pytest.approx(np.mean(best))
+    assert scores.best_of_k(x, y, utterance) == pytest.approx(np.mean(best))
 
 
 def test_diversity(rng):
-    assert metrics.diversity(rng.standard_normal((400, 500)) * 0.7) == pytest.approx(0.7, rel=0.01)
-    assert metrics.diversity(rng.standard_normal(5)) == 0
-    assert math.isnan(metrics.diversity(rng.standard_normal((1, 5))))
+    assert scores.diversity(rng.standard_normal((400, 500)) * 0.7) == pytest.approx(0.7, rel=0.01)
+    assert scores.diversity(rng.standard_normal(5)) == 0
+    assert math.isnan(scores.diversity(rng.standard_normal((1, 5))))
 
 
 def test_differences_stay_within_utterances_and_skip_what_is_not_valid():
     x = np.array([[1.0, 2, 9, 4, 10, 20], [0, 1, 9, 5, 0, -1]])
     valid = np.array([True, True, False, True, True, True])
-    found = metrics.differences(x, np.array([0, 0, 0, 0, 1, 1]), valid)
+    found = utterance_metrics.differences(x, np.array([0, 0, 0, 0, 1, 1]), valid)
     assert found.tolist() == [[1, 2, 10], [1, 4, -1]]
 
 
 def test_empty_pool_is_refused():
-    for call in (metrics.rmse, metrics.std_ratio, metrics.wasserstein):
+    for call in (scores.rmse, metrics.std_ratio, metrics.wasserstein):
         with pytest.raises(ValueError, match="n >= 1"):
             call(np.zeros((8, 0)), np.zeros(0))
 
@@ -103,10 +103,10 @@ def test_shift_scale_and_order(seed, shift, scale):
     rng = np.random.default_rng(seed)
     x, y, utterance = rng.standard_normal((4, 40)), rng.standard_normal(40), np.arange(40) // 8
     moved, order = (x * scale + shift, y * scale + shift), rng.permutation(40)
-    for metric in (metrics.rmse, metrics.mae, metrics.crps, metrics.wasserstein):
+    for metric in (scores.rmse, scores.mae, scores.crps, metrics.wasserstein):
         assert metric(*moved) == pytest.approx(metric(x, y) * scale)
         assert metric(x[:, order], y[order]) == pytest.approx(metric(x, y))
     assert metrics.std_ratio(*moved) == pytest.approx(metrics.std_ratio(x, y))
-    assert metrics.correlation(*moved) == pytest.approx(metrics.correlation(x, y))
-    assert metrics.best_of_k(x[::-1], y, utterance) == pytest.approx(metrics.best_of_k(x, y, utterance))
-    assert metrics.best_of_k(x, y, utterance) <= metrics.best_of_k(x[:1], y, utterance)
+    assert scores.correlation(*moved) == pytest.approx(scores.correlation(x, y))
+    assert scores.best_of_k(x[::-1], y, utterance) == pytest.approx(scores.best_of_k(x, y, utterance))
+    assert scores.best_of_k(x, y, utterance) <= scores.best_of_k(x[:1], y, utterance)

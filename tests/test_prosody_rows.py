@@ -24,7 +24,7 @@ def test_rows_of_the_oracle_itself_are_perfect(rng):
             assert pick(found, feature, metric)["value"] == pytest.approx(0, abs=1e-9)
     scopes = [r["scope"] for r in found]
     assert scopes == sorted(scopes, key=lambda s: s != "overall"), "overall first"
-    assert {"speaker:ann", "speaker:bob", "class:stop", "class:vowel"} <= set(scopes)
+    assert {"speaker:ann", "speaker:bob", "style:calm", "style:glad", "class:stop", "class:vowel"} <= set(scopes)
     assert list(found[0])[: len(rows.FIELDS)] == list(rows.FIELDS)
 
 
@@ -88,7 +88,7 @@ def test_controls_look_good_on_marginals_and_lose_where_it_counts(rng):
     """The truth here is known: model samples share their noise within an utterance, as the oracle does."""
     oracle, mean, noise = world(rng, utterances=300)
     target = mean + noise
-    calibration = controls.calibrate(mean, target, oracle.voiced, oracle.pause)
+    calibration = controls.calibrate(mean, target, oracle)
     assert calibration.residual_std == pytest.approx([np.hypot(0.8, 0.2), np.hypot(0.5, 0.2)], rel=0.08)
     smooth = np.repeat(rng.standard_normal((8, 300, 2)), 14, axis=1) * [0.8, 0.5]
     y = mean + smooth + rng.standard_normal((8, *mean.shape)) * 0.2
