@@ -3,7 +3,8 @@
 - the package's parts import only what stands for them in ALLOWED, which has no cycles: speech front end and features
   below batches, layers below encoder and decoders below tasks, training below runs, runs below evaluation, synthesis
   and conversion, the command on top;
-- text, corpora, align, features and the metrics of evaluation import neither jax nor flax; flax is imported by models alone;
+- text, corpora, align, features and the metrics of evaluation import neither jax nor flax; flax is imported by models
+  alone;
 - the training machinery (flat, parallel, optimizers, steps, watchdog, window, speed, checkpoint, writer, training) sees
   nothing of speech;
 - `import tts_gen.cli` and its --help load nothing heavy.
@@ -135,4 +136,5 @@ def test_the_command_starts_without_anything_heavy():
 
 
 def test_features_and_metrics_load_no_jax():
-    assert not loaded_by("import tts_gen.features.store, tts_gen.evaluation.flat_files, tts_gen.evaluation.wav_folders") & {"jax", "flax", "grain"}
+    code = "import tts_gen.features.store, tts_gen.evaluation.flat_files, tts_gen.evaluation.wav_folders"
+    assert not loaded_by(code) & {"jax", "flax", "grain"}

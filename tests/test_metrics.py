@@ -38,6 +38,54 @@ def test_stated_small_sample_bias_of_js(rng):
     assert measured == pytest.approx(49 * (2 / 1000) / (8 * np.log(2)), rel=0.08)
 
 
+@pytest.mark.parametrize("clustered", [False, True])
+def test_jackknife_takes_the_bias_of_js_away(clustered):
+    """With clusters, groups are independent and positions are not: the stated bias is too small, the jackknife's not."""
+    rng = np.random.default_rng(3)
+    group = np.arange(600) // (10 if clustered else 1)
+    plain, debiased = [], []
+    for _ in range(60):
+        a, b = (rng.standard_normal(600) + (2 * rng.standard_normal(60)[group] if clustered else 0) for _ in range(2))
+        edges = metrics.edges_for("utt_rate", b)
+        plain.append(metrics.js(a, b, edges))
+        debiased.append(metrics.js_debiased(a, b, edges, group))
+    stated = (len(edges) - 3) * (2 / 600) / (8 * np.log(2))
+    assert np.mean(plain) == pytest.approx(stated, rel=0.15) if not clustered else np.mean(plain) > 3 * stated
+    assert abs(np.mean(debiased)) < 0.2 * np.mean(plain)
+
+
+def test_js_debiased_of_distributions_that_differ(rng):
+    """The truth from many values; at 500 of them js is too high by far more than what the jackknife leaves."""
+
+    def sets(n):
+        return rng.standard_normal(n), rng.standard_normal(n) * 1.5
+
+    edges = metrics.edges_for("log_f0", sets(10_000)[1])
+    truth = metrics.js(*sets(2_000_000), edges)
+    drawn = [sets(500) for _ in range(100)]
+    found = np.mean(
+        [[metrics.js(*s, edges), metrics.js_debiased(*s, edges, np.arange(500) // 5)] for s in drawn], axis=0
+    )
+    assert found[0] - truth > 0.01 and abs(found[1] - truth) < 0.2 * (found[0] - truth)
+
+
+def test_energy_distance_by_brute_force_and_for_gaussians(rng):
+    x, y = rng.standard_normal((3, 60)), rng.standard_normal(40) + 0.5
+    apart = lambda a, b: np.abs(a[:, None] - b[None]).mean()  # noqa: E731
+    brute = [2 * apart(a, y) - apart(a, a) - apart(y, y) for a in x[:, :40]]
+    assert metrics.energy_distance(x[:, :40], y) == pytest.approx(np.mean(brute))
+    x, y = rng.standard_normal(100_000), 2 * rng.standard_normal(100_000)
+    closed = 2 * np.sqrt(2 * 5 / np.pi) - np.sqrt(4 / np.pi) - np.sqrt(4 * 4 / np.pi)
+    assert metrics.energy_distance(x, y) == pytest.approx(closed, rel=0.03)
+
+
+def test_moments_are_scipys(rng):
+    x = rng.gamma(2.0, size=(3, 500))
+    assert metrics.skewness(x) == pytest.approx(stats.skew(x, axis=1).mean())
+    assert metrics.kurtosis(x) == pytest.approx(stats.kurtosis(x, axis=1).mean())
+    assert math.isnan(metrics.skewness(np.ones(5))) and math.isnan(metrics.kurtosis(np.ones(5)))
+
+
 def test_edges():
     frames = np.repeat(np.arange(1, 21), 100)
     assert metrics.edges_for("duration", frames)[1:-1] == pytest.approx(np.arange(0.5, 21))
@@ -78,6 +126,33 @@ def test_best_of_k_by_brute_force(rng):
     assert scores.best_of_k(x, y, utterance) == pytest.approx(np.mean(best))
 
 
+def test_energy_score_by_brute_force_and_in_one_dimension(rng):
+    x, y, utterance = rng.standard_normal((4, 30)), rng.standard_normal(30), np.arange(30) // 6
+    brute = []
+    for u in range(5):
+        at = utterance == u
+        norm = lambda v, at=at: np.sqrt(np.mean(v[..., at] ** 2, axis=-1))  # noqa: E731
+        brute.append(norm(x - y).mean() - norm(x[:, None] - x[None]).sum() / (4 * 3) / 2)
+    assert scores.energy_scores(x, y, utterance)[0] == pytest.approx(brute)
+    assert scores.energy_score(x, y, np.arange(30)) == pytest.approx(scores.crps(x, y)), (
+        "of one position it is the CRPS"
+    )
+    assert scores.energy_score(x[0], y, utterance) == pytest.approx(scores.best_of_k(x[:1], y, utterance))
+    assert math.isnan(scores.energy_score(x[:1], y, utterance))
+
+
+def test_energy_score_does_not_depend_on_k_and_sees_what_moves_together(rng):
+    """Samples that share their noise over an utterance, as the oracle does, beat independent noise of the same size."""
+    utterance = np.arange(4000) // 10
+    together = lambda k: np.repeat(rng.standard_normal((k, 400)), 10, axis=1)  # noqa: E731
+    y = together(1)[0]
+    alike = [
+        np.mean([scores.energy_score(together(k), y, utterance) for _ in range(n)]) for k, n in ((2, 40), (16, 10))
+    ]
+    assert alike[0] == pytest.approx(alike[1], rel=0.03)
+    assert alike[1] < 0.95 * scores.energy_score(rng.standard_normal((16, 4000)), y, utterance)
+
+
 def test_diversity(rng):
     assert scores.diversity(rng.standard_normal((400, 500)) * 0.7) == pytest.approx(0.7, rel=0.01)
     assert scores.diversity(rng.standard_normal(5)) == 0
@@ -92,7 +167,7 @@ def test_differences_stay_within_utterances_and_skip_what_is_not_valid():
 
 
 def test_empty_pool_is_refused():
-    for call in (scores.rmse, metrics.std_ratio, metrics.wasserstein):
+    for call in (scores.rmse, metrics.std_ratio, metrics.wasserstein, metrics.energy_distance):
         with pytest.raises(ValueError, match="n >= 1"):
             call(np.zeros((8, 0)), np.zeros(0))
 
@@ -106,6 +181,14 @@ def test_shift_scale_and_order(seed, shift, scale):
     for metric in (scores.rmse, scores.mae, scores.crps, metrics.wasserstein):
         assert metric(*moved) == pytest.approx(metric(x, y) * scale)
         assert metric(x[:, order], y[order]) == pytest.approx(metric(x, y))
+    assert metrics.energy_distance(x, y) >= 0
+    assert metrics.energy_distance(*moved) == pytest.approx(metrics.energy_distance(x, y) * scale)
+    assert metrics.skewness(moved[0]) == pytest.approx(metrics.skewness(x), abs=1e-6)
+    assert metrics.kurtosis(moved[0]) == pytest.approx(metrics.kurtosis(x), abs=1e-6)
+    of = [scores.energy_score(*pair, utterance) for pair in (moved, (x, y))]
+    assert of[0] == pytest.approx(of[1] * scale)
+    blocks = np.arange(40).reshape(5, 8)[rng.permutation(5)].ravel()  # utterances in another order
+    assert scores.energy_score(x[:, blocks], y[blocks], utterance[blocks]) == pytest.approx(of[1])
     assert metrics.std_ratio(*moved) == pytest.approx(metrics.std_ratio(x, y))
     assert scores.correlation(*moved) == pytest.approx(scores.correlation(x, y))
     assert scores.best_of_k(x[::-1], y, utterance) == pytest.approx(scores.best_of_k(x, y, utterance))

@@ -161,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--pitch", type=float, default=0.0, help="shift in semitones")
     sub.add_argument("--vocoder", default="auto", help="auto, hifigan, griffin_lim, or a HiFi-GAN checkpoint file")
 
-    sub = subcommand("metrics", _metrics, "anyone's prosody or speech against a reference: spread, distance, order, pitch")
+    sub = subcommand("metrics", _metrics, "anyone's prosody or speech against a reference: spread, order, distance")
     sub.epilog = (
         "Two .npz files hold flat arrays, a value a phoneme: log_f0 (natural log of Hz), duration (frames); REF also "
         "voiced and utterance (integer ids), and if you like pause, group, speaker, style, phone_class; GEN may hold K "
@@ -172,7 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", type=Path, metavar="OUT", help="file to write the rows to, as eval.py's summary.json")
     sub.add_argument("--f0", choices=("dio", "pyin"), default="dio", help="of wavs: WORLD's tracker, or librosa's pYIN")
     sub.add_argument("--normalised", action="store_true", help="log_f0 is in the speakers' standard deviations already")
-    sub.add_argument("--frame-seconds", type=command.positive, metavar="S", help="what one frame is, 256 / 22050 if not given")
+    sub.add_argument("--frame-seconds", type=command.positive, metavar="S", help="of a frame, 256 / 22050 if not given")
     sub.add_argument("--seed", type=int, default=0, help="of intervals and halves")
 
     sub = commands.add_parser("convert", help="official PyTorch checkpoints, read without PyTorch")

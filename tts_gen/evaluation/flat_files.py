@@ -1,8 +1,8 @@
 """Rows for anyone's prosody: two .npz files of flat arrays over phonemes, n positions, one utterance after the other.
 
-Both: `log_f0`, natural log of Hz (or normalised by speaker, and said so), and `duration`, frames; the generated ones [n],
-or [K, n] for K samples. The reference also has `voiced` (bool) and `utterance` (integer ids, each contiguous), and may
-have `pause` (bool), `group` (what is resampled together; utterances by default), `speaker`, `style` and `phone_class`.
+Both: `log_f0`, natural log of Hz (or normalised by speaker, and said so), and `duration`, frames; the generated ones
+[n], or [K, n] for K samples. The reference also has `voiced` (bool) and `utterance` (integer ids, each contiguous), and
+may have `pause` (bool), `group` (resampled together; utterances by default), `speaker`, `style` and `phone_class`.
 Voicing, pauses and labels of the generated file are the reference's.
 """
 
@@ -81,8 +81,8 @@ def _speaker_statistics(path: Path, arrays: dict, normalised: bool) -> tuple[np.
         return mean, std
     if not LOG_HERTZ[0] < (median := np.median(arrays["log_f0"][pool])) < LOG_HERTZ[1]:
         raise UserError(
-            f"{path}: the median of log_f0 is {median:.3g}, no natural log of Hz; take the log, or give --normalised for "
-            "values in units of the speaker's standard deviation"
+            f"{path}: the median of log_f0 is {median:.3g}, no natural log of Hz; take the log, or give --normalised "
+            "for values in units of the speaker's standard deviation"
         )
     for name in np.unique(speaker[pool]):
         values = arrays["log_f0"][pool & (speaker == name)]

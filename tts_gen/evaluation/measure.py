@@ -10,6 +10,9 @@ from tts_gen.config import Audio, UserError
 from tts_gen.evaluation import rows as row_files
 from tts_gen.evaluation.headline import LABELS
 
+WIDTH = 120
+"""columns, where the output is no terminal"""
+
 
 def measure(
     reference: Path, generated: Path, out: Path | None, f0_method: str, normalised: bool, frame_seconds: float | None,
@@ -40,6 +43,8 @@ def measure(
 def show(rows: list[dict], console: Console | None = None) -> None:
     """Overall rows, a block a feature, with the floor's beside them; what is null says why below."""
     console = console or Console()
+    if not console.is_terminal:
+        console.width = max(console.width, WIDTH)
     overall = [row for row in rows if row["scope"] == "overall"]
     floor = {(r["feature"], r["metric"]): r for r in overall if r["family"] == "floor"}
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))

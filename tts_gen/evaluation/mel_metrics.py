@@ -1,7 +1,7 @@
 """Measures of log-mels as signals: cepstral distance with and without warping, global variance, modulation spectrum.
 
-Shapes: T frames, M mel bins, K samples; log-mels are natural logarithms of magnitudes. mel.py holds what is taken bin by
-bin over the pool of frames, and the rows.
+Shapes: T frames, M mel bins, K samples; log-mels are natural logarithms of magnitudes. mel.py holds what is taken bin
+by bin over the pool of frames, and the rows.
 """
 
 from functools import lru_cache

@@ -19,7 +19,7 @@ from tts_gen.evaluation.bootstrap import (
 
 SPLITS = 40
 """Random halves averaged for the floor."""
-GRID = 512
+GRID = 256
 """Cells on which intervals of Wasserstein-1 and energy distance are computed; their values are exact."""
 FLOORED = "std_ratio skewness_difference kurtosis_difference js js_half js_debiased wasserstein energy_distance".split()
 """Metrics that have a floor."""

@@ -59,6 +59,8 @@ def long_enough(utterance: np.ndarray, valid: np.ndarray) -> np.ndarray:
 def statistic(feature: str, x: np.ndarray, position: np.ndarray, utterance: np.ndarray) -> np.ndarray:
     """The statistic that MEANING lists, [..., U]: x [..., n] is log-f0, or of utt_rate durations in seconds; position
     [n] counts phonemes."""
+    if not len(utterance):
+        return x[..., :0]
     of_log_f0 = {"utt_mean_log_f0": mean, "utt_range_log_f0": value_range, "utt_final_log_f0": final_movement}
     if feature == "utt_slope_log_f0":
         return slope(x, position, utterance)

@@ -44,10 +44,11 @@ def rows_of_folders(
     when none is left, or the f0 tracker is not installed."""
     if f0_method == "dio" and importlib.util.find_spec("pyworld") is None:
         raise UserError("--f0 dio needs pyworld, which the extra `align` installs; or give --f0 pyin")
-    names, pairs = [], []
+    audio, names, pairs = audio or Audio(), [], []
     for name in _common(reference, generated):
         try:
-            pairs.append(_fitted(*(_sound(folder / name, audio or Audio(), f0_method) for folder in (generated, reference))))
+            both = [_sound(folder / name, audio, f0_method) for folder in (generated, reference)]
+            pairs.append(_fitted(*both))
             names.append(name)
         except Unusable as error:
             log.warning("left out: %s (%s)", name, f"{error.reason}: {error.detail}")
@@ -64,7 +65,8 @@ def rows_of_folders(
 
 def _common(reference: Path, generated: Path) -> list[str]:
     """Names of recordings that both folders have."""
-    found = {folder: {p.name for p in folder.iterdir() if p.suffix.lower() == ".wav"} for folder in (reference, generated)}
+    both = reference, generated
+    found = {folder: {p.name for p in folder.iterdir() if p.suffix.lower() == ".wav"} for folder in both}
     for one, other in ((reference, generated), (generated, reference)):
         if lone := sorted(found[one] - found[other]):
             log.warning("left out: %d files that %s lacks: %s", len(lone), other, ", ".join(lone))
@@ -105,9 +107,8 @@ def _rows_by_frames(pairs: list[tuple[Sound, Sound]], identity: dict, aligned: b
         errors.append(voicing.errors(generated.f0[left], oracle.f0[right]))
     errors, weights = np.array(errors, float), draws(len(pairs), 200, seed)
     n, why = sum(len(o.mel) for _, o in pairs), "no frame is voiced in both"
-    rows = [
-        make_row(identity, "f0", name, *interval(measure, [errors], weights), n=n, why=why) for name, measure in F0.items()
-    ]
+    found = {name: interval(measure, [errors], weights) for name, measure in F0.items()}
+    rows = [make_row(identity, "f0", name, *estimate, n=n, why=why) for name, estimate in found.items()]
     if aligned:
         found = interval(lambda s: s[:, 0] / s[:, 1], [np.array(distances, float)], weights)
         rows.append(make_row(identity, "mel", "mcd_dtw", *found, n=n))
