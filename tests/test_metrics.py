@@ -40,7 +40,7 @@ def test_stated_small_sample_bias_of_js(rng):
 
 @pytest.mark.parametrize("clustered", [False, True])
 def test_jackknife_takes_the_bias_of_js_away(clustered):
-    """With clusters, groups are independent and positions are not: the stated bias is too small, the jackknife's not."""
+    """With clusters, groups are independent and positions are not: the stated bias is too small then."""
     rng = np.random.default_rng(3)
     group = np.arange(600) // (10 if clustered else 1)
     plain, debiased = [], []

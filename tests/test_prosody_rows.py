@@ -7,7 +7,8 @@ import pytest
 from evaluated import IDENTITY, pick, to_frames, world
 
 from tts_gen.evaluation import controls, rows
-from tts_gen.evaluation.prosody import FEATURES, floor_rows, prosody_rows
+from tts_gen.evaluation.pool import FLOORED
+from tts_gen.evaluation.prosody import FEATURES, UTTERANCE_FEATURES, floor_rows, length_class, prosody_rows
 
 
 @pytest.fixture
@@ -73,6 +74,33 @@ def test_one_group_has_values_but_no_interval(rng):
     assert row["value"] > 0 and row["low"] is None and row["high"] is None
     assert "halves" in pick(found, "log_f0", "js_half")["why"]
     assert "one random sample" in pick(found, "log_f0", "crps")["why"]
+
+
+def test_statistics_of_utterances_have_rows_and_floors(rng):
+    oracle, *_ = world(rng)
+    flat = dataclasses.replace(oracle, log_f0=oracle.log_f0 / 2, duration=oracle.duration * 2)
+    found, floor = prosody_rows(flat, oracle, IDENTITY), floor_rows(oracle, IDENTITY)
+    for feature in UTTERANCE_FEATURES:
+        row = pick(found, feature, "std_ratio")
+        assert row["value"] == pytest.approx(0.5) and row["n"] <= 80, "a rate halves as durations double"
+        assert pick(floor, feature, "js")["low"] < pick(found, feature, "js")["value"]
+    for feature in FEATURES:
+        for metric in FLOORED:
+            row = pick(floor, feature, metric)
+            assert row["low"] <= row["value"] <= row["high"]
+    assert pick(floor, "log_f0", "js_debiased")["value"] == pytest.approx(0, abs=0.01)
+    assert pick(floor, "log_f0", "js")["value"] > 0.01
+    few = floor_rows(dataclasses.replace(oracle, group=oracle.group % 2), IDENTITY)
+    assert "four groups" in pick(few, "log_f0", "js_debiased")["why"]
+    mute = dataclasses.replace(oracle, voiced=oracle.voiced & (np.arange(len(oracle.voiced)) % 14 < 4))
+    assert "no utterance has 4" in pick(prosody_rows(mute, mute, IDENTITY), "utt_slope_log_f0", "std")["why"]
+
+
+def test_lengths_are_terciles_of_utterances(rng):
+    sizes = [3, 9, 4, 10, 5, 20]
+    found = length_class(np.repeat(np.arange(6), sizes))
+    assert [found[s] for s in np.cumsum([0, *sizes[:-1]])] == ["short", "middle", "short", "long", "middle", "long"]
+    assert set(length_class(np.repeat([1, 2, 3], 5))) == {"short"}, "equal lengths are one class, which is no scope"
 
 
 def test_flat_prediction(rng):

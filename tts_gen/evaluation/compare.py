@@ -13,7 +13,7 @@ import numpy as np
 
 from tts_gen import runs
 from tts_gen.config import UserError
-from tts_gen.evaluation import controls, rows
+from tts_gen.evaluation import controls, mel_controls, rows
 from tts_gen.evaluation.generate import (
     Split,
     flat_frames,
@@ -32,6 +32,7 @@ from tts_gen.evaluation.prosody import Prosody, floor_rows, prosody_rows
 from tts_gen.features.files import write_json
 from tts_gen.features.store import FeatureStore
 from tts_gen.runs import AnyRun, JointRun, Run
+from tts_gen.text.classes import phone_class
 
 log = logging.getLogger(__name__)
 
@@ -219,8 +220,27 @@ def _mels(c: Comparison, mel_runs: list[Run] | list[JointRun], splits: dict[str,
                 found += mel_rows(generated, oracle, groups, identity, seed=c.seed, aligned=task == "acoustic")
                 _tell(run, split, temperature, began)
     split = splits[c.split]
-    identity = c.identity(None, task, split.name, None, 1)
-    return found + mel_floor_rows([u.mel for u in split.utterances], _groups(c, split), identity, c.seed)
+    oracle, groups = [u.mel for u in split.utterances], _groups(c, split)
+    found += mel_floor_rows(oracle, groups, c.identity(None, task, split.name, None, 1), c.seed)
+    baselines = [run for run in mel_runs if task == "acoustic" and run.label in ("l1", "l2")]
+    for run in baselines[:1]:
+        for family, generated in mel_control_sets(c, run, splits).items():
+            identity = c.identity(run, task, split.name, None, 1) | {"family": family}
+            found += mel_rows(generated, oracle, groups, identity, seed=c.seed)
+    return found
+
+
+def mel_control_sets(c: Comparison, regression: Run, splits: dict[str, Split]) -> dict[str, list[np.ndarray]]:
+    """The controls on the reported split, made from a regression run and its residual on val."""
+    prediction = {name: generated_mels(c, regression, split, None) for name, split in splits.items()}
+    oracle = {name: [u.mel for u in split.utterances] for name, split in splits.items()}
+    calibration = mel_controls.calibrate(prediction["val"], oracle["val"])
+    split, symbols = splits[c.split], c.store.inventory.phonemes
+    classes = [np.repeat([phone_class(symbols[p]) for p in u.phoneme], u.duration) for u in split.utterances]
+    groups = _groups(c, split)
+    return mel_controls.mel_controls(
+        regression.label, prediction[c.split], oracle[c.split], groups, classes, calibration, c.seed
+    )
 
 
 def generated_mels(c: Comparison, run: AnyRun, split: Split, temperature: float | None) -> list[np.ndarray]:
