@@ -4,7 +4,7 @@ import pytest
 
 from tts_gen.evaluation import rows
 from tts_gen.evaluation.discriminating import discriminating
-from tts_gen.evaluation.headline import FOOTNOTE, MARK, headline
+from tts_gen.evaluation.headline import FOOTNOTE, MARK, headline, judged
 
 
 def row(family, value, low, high, metric="js", feature="log_f0"):
@@ -58,3 +58,8 @@ def test_headings_are_marked():
     found += [row(*FLOOR, metric="js_half"), row("control:shuffled", 0.09, 0.08, 0.1, metric="js_half")]
     _, header, _ = headline(found, "prosody")[0]
     assert header == ["", "τ", "JS" + MARK, "JS halves"] and MARK.strip() in FOOTNOTE
+    (_, _, cells) = judged(found, "prosody")[0]
+    assert cells == [
+        ["log_f0", "js", "Floor: oracle halves", "shuffled"],
+        ["log_f0", "js_half", "Floor: oracle halves", "none"],
+    ]

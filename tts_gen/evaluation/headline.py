@@ -102,29 +102,24 @@ def _cost(value: float | None, task: str) -> float:
     return value if task == "prosody" else abs(np.log(value))
 
 
-def headline(
-    rows: Sequence[dict], task: str, chosen: dict[Key, float] | None = None, split: str = "test"
-) -> list[tuple[str, list[str], list[list[str]]]]:
-    """(caption, header, cells) of one table a feature. A cell is a value, with its interval on a second line.
+Tables = list[tuple[str, list[str], list[list[str]]]]
+"""(caption, header, cells)"""
+
+
+def headline(rows: Sequence[dict], task: str, chosen: dict[Key, float] | None = None, split: str = "test") -> Tables:
+    """One table a feature. A cell is a value, with its interval on a second line.
 
     A family and run in `chosen` is shown at that temperature, any other at all it has. The heading of a metric that
     does not discriminate (discriminating.py) ends in MARK, which FOOTNOTE explains."""
-    rows = [r for r in rows if r["task"] == task and r["split"] == split and r["scope"] == "overall"]
-    chosen = chosen or {}
-    lines = []
-    for row in rows:
-        line = row["family"], row["run"], row["temperature"]
-        if line not in lines and row["metric"] != "bits_per_dim" and line[2] == chosen.get(line[:2], line[2]):
-            lines.append(line)
+    lines, shown = _shown(rows, task, chosen or {}, split)
     order = list(LABELS)
     lines.sort(key=lambda line: (order.index(line[0]) if line[0] in order else len(order), str(line[1]), line[2] or 0))
     runs = {family: {r for f, r, _ in lines if f == family} for family, _, _ in lines}
-    at = {(r["family"], r["run"], r["temperature"], r["feature"], r["metric"]): r for r in rows}
+    at = {(r["family"], r["run"], r["temperature"], r["feature"], r["metric"]): r for r in shown}
     # Likelihoods are the model's, at no temperature: they stand in the line of any.
-    bits = {(r["family"], r["run"], r["feature"]): r for r in rows if r["metric"] == "bits_per_dim"}
-    shown = [row for key, row in at.items() if key[:3] in lines]
+    bits = {(r["family"], r["run"], r["feature"]): r for r in shown if r["metric"] == "bits_per_dim"}
     verdicts = discriminating(shown)
-    present = {(r["feature"], r["metric"]) for r in [*shown, *bits.values()]}
+    present = {(r["feature"], r["metric"]) for r in shown}
 
     tables = []
     for feature in FEATURES[task]:
@@ -144,6 +139,31 @@ def headline(
     return tables
 
 
+def judged(rows: Sequence[dict], task: str, chosen: dict[Key, float] | None = None, split: str = "test") -> Tables:
+    """One table of all metrics that discriminating.py can judge, and the controls that reach the reference."""
+    cells = []
+    for (feature, metric), verdict in discriminating(_shown(rows, task, chosen or {}, split)[1]).items():
+        if verdict.discriminates is not None:
+            reached = ", ".join(name.removeprefix("control:") for name in verdict.reached_by)
+            cells.append([feature, metric, LABELS.get(verdict.reference, verdict.reference), reached or "none"])
+    return [(task.capitalize(), ["feature", "metric", "compared with", "reached by"], cells)]
+
+
+def _shown(
+    rows: Sequence[dict], task: str, chosen: dict[Key, float], split: str
+) -> tuple[list[tuple[str, str | None, float | None]], list[dict]]:
+    """The lines (family, run, temperature) of the headline, and all overall rows of theirs."""
+    rows = [r for r in rows if r["task"] == task and r["split"] == split and r["scope"] == "overall"]
+    lines = []
+    for row in rows:
+        line = row["family"], row["run"], row["temperature"]
+        if line not in lines and row["metric"] != "bits_per_dim" and line[2] == chosen.get(line[:2], line[2]):
+            lines.append(line)
+    known = {line[:2] for line in lines}
+    bits = [r for r in rows if r["metric"] == "bits_per_dim" and (r["family"], r["run"]) in known]
+    return lines, bits + [r for r in rows if (r["family"], r["run"], r["temperature"]) in lines and r not in bits]
+
+
 def _cell(row: dict | None) -> str:
     if row is None or row["value"] is None:
         return "–"
@@ -153,7 +173,7 @@ def _cell(row: dict | None) -> str:
     return f"{row['value']:.{digits}f}\n{row['low']:.{digits}f}–{row['high']:.{digits}f}"
 
 
-def print_tables(tables: Sequence[tuple[str, list[str], list[list[str]]]], console: Console | None = None) -> None:
+def print_tables(tables: Tables, console: Console | None = None) -> None:
     """The headline for the terminal; an interval is shown as plus or minus half its width."""
     console = console or Console()
     if not console.is_terminal:

@@ -30,8 +30,8 @@ HOW_TO_READ_MELS = """
 Std ratio is taken in every mel bin; Δ time and Δ frequency are the std ratios of differences from frame to frame and
 from bin to bin: below 1 is smear, far above 1 grain; <em>modulation</em> is the distance of the modulation spectra (how
 quickly each bin moves) in dB, MCD the mel-cepstral distortion in dB. The controls are made of the regression's
-predictions and of the recordings; a heading marked ¹ does not tell some of them from the floor. After few training steps, as in the demo, diffusion mels are
-grainy: the last, low-noise part of denoising is learnt last.
+predictions and of the recordings; a heading marked ¹ does not tell some of them from the floor. After few training
+steps, as in the demo, diffusion mels are grainy: the last, low-noise part of denoising is learnt last.
 """
 
 
