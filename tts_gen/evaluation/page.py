@@ -109,8 +109,8 @@ def _prosody_sections(c: Comparison, found: list[dict], chosen: dict[str, float]
 
 _JUDGED = (
     "A metric discriminates on this corpus if the interval of every control lies beyond the floor's, or the best "
-    "family's where there is no floor. The control of another utterance is real prosody, only to another text: it is reached by "
-    "whatever does not compare with the text's own recording."
+    "family's where there is no floor. The control of another utterance is real prosody, only to another text: "
+    "whatever does not compare with the text's own recording reaches it."
 )
 _MELODIES = "Several samples of each family at its chosen temperature over the recording's f0, phoneme by phoneme."
 
