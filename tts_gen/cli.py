@@ -57,6 +57,18 @@ def _synthesize(options: argparse.Namespace) -> None:
         print(f"{path}  {len(mel) * audio.frame_seconds:.2f} s  {texts[i]}")
 
 
+def _metrics(options: argparse.Namespace) -> None:
+    from tts_gen.evaluation import measure
+
+    rows = measure.measure(
+        options.reference, options.generated, options.json, options.f0, options.normalised, options.frame_seconds,
+        options.seed,
+    )  # fmt: skip
+    measure.show(rows)
+    if options.json:
+        print(f"rows    {options.json}")
+
+
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
@@ -148,6 +160,20 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--pace", type=command.positive, default=1.0, help="2 is twice as fast")
     sub.add_argument("--pitch", type=float, default=0.0, help="shift in semitones")
     sub.add_argument("--vocoder", default="auto", help="auto, hifigan, griffin_lim, or a HiFi-GAN checkpoint file")
+
+    sub = subcommand("metrics", _metrics, "anyone's prosody or speech against a reference: spread, order, distance")
+    sub.epilog = (
+        "Two .npz files hold flat arrays, a value a phoneme: log_f0 (natural log of Hz), duration (frames); REF also "
+        "voiced and utterance (integer ids), and if you like pause, group, speaker, style, phone_class; GEN may hold K "
+        "samples, [K, n]. Of two folders, wav files of equal names are compared."
+    )
+    sub.add_argument("reference", type=Path, metavar="REF", help=".npz file, or folder of wav files")
+    sub.add_argument("generated", type=Path, metavar="GEN", help="likewise")
+    sub.add_argument("--json", type=Path, metavar="OUT", help="file to write the rows to, as eval.py's summary.json")
+    sub.add_argument("--f0", choices=("dio", "pyin"), default="dio", help="of wavs: WORLD's tracker, or librosa's pYIN")
+    sub.add_argument("--normalised", action="store_true", help="log_f0 is in the speakers' standard deviations already")
+    sub.add_argument("--frame-seconds", type=command.positive, metavar="S", help="of a frame, 256 / 22050 if not given")
+    sub.add_argument("--seed", type=int, default=0, help="of intervals and halves")
 
     sub = commands.add_parser("convert", help="official PyTorch checkpoints, read without PyTorch")
     kinds = sub.add_subparsers(dest="kind", required=True, metavar="WHAT")
