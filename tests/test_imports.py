@@ -51,13 +51,13 @@ ALLOWED = {
     "torch_file": "config",
     "vocoders": "config torch_file",
     "convert": "config features layers text_encoder decoders joint front_end runs torch_file vocoders",
-    "evaluation": "config text features batches runs vocoders",
+    "evaluation": "config text corpora features batches runs vocoders torch_file progress",
     "synthesis": "config text corpora features batches runs vocoders",
     "demo": "config progress",
     "command": "config",
     "doors": "config command parallel fit runs vocoders evaluation",
     "sweep": "config command doors features runs writer checkpoint",
-    "cli": "config command corpora features runs vocoders convert synthesis sweep demo",
+    "cli": "config command corpora features runs vocoders convert synthesis sweep demo evaluation",
 }
 """part of the package -> parts it may import"""
 

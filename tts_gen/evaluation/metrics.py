@@ -32,6 +32,10 @@ METRICS = {
     "mel_l1": "mean absolute difference of log-mels, nats",
     "d_time_std_ratio": "std ratio of frame-to-frame mel differences, mean over bins; above 1 grain, below 1 smear",
     "d_frequency_std_ratio": "std ratio of bin-to-bin mel differences, mean over bins; above 1 grain, below 1 smear",
+    "distillmos": "speech quality as DistillMOS predicts it, 1 to 5; higher is better, compare with vocoded recordings",
+    "dnsmos": "overall quality of ITU-T P.835 as DNSMOS predicts it, 1 to 5; higher is better",
+    "wer": "word error rate of Whisper tiny.en, errors / words over the corpus; may exceed 1, lower is better",
+    "speaker_similarity": "cosine of the GE2E speaker embeddings of a wave and the reference's; 1 is the same voice",
 }
 """The one list of names that rows may carry, each with its meaning."""
 
