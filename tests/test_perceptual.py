@@ -52,7 +52,7 @@ def test_word_errors_are_the_fewest_edits(reference, hypothesis):
 
 
 @pytest.mark.parametrize("written, heard", [
-    ("Press 5, then 12.", "press five then twelve"), ("Dial 911!", "dial NINE hundred eleven"),
+    ("Press 5, then 12.", "press five then twelve"), ("Dial 911!", "dial NINE hundred and eleven"),
     ("The USB port", "the U.S.B. port"), ("It costs $5.50", "it costs five dollars and fifty cents"),
     ("Dr. Lee's here.", "doctor Lee's here"), ("thank you ♪ 谢", "Thank you."), ("♪", ""),
 ])  # fmt: skip
@@ -93,7 +93,8 @@ def test_utterances_of_one_group_are_resampled_together(monkeypatch):
     waves = {"s": {str(i): constant(0.1 + 0.2 * (i % 2)) for i in range(40)}}
     single = by(score(waves, {}, "s"))["s", "distillmos"]
     grouped = by(score(waves, {}, "s", {str(i): str(i % 2) for i in range(40)}))["s", "distillmos"]
-    assert grouped["high"] - grouped["low"] == pytest.approx(0.2, abs=1e-4) > 2 * (single["high"] - single["low"])
+    assert grouped["high"] - grouped["low"] == pytest.approx(0.2, abs=1e-4)
+    assert 0.05 < single["high"] - single["low"] < 0.08  # 2 * 1.96 * 0.1 / sqrt(40)
     assert by(score(waves, {}, "s", dict.fromkeys(waves["s"], "all")))["s", "distillmos"]["low"] is None
 
 
@@ -137,14 +138,14 @@ def test_broken_waves_are_left_out_for_all_and_named(monkeypatch, tmp_path, capl
     for system in ("real", "made"):
         (tmp_path / system).mkdir()
         for i in range(4):
-            soundfile.write(tmp_path / system / f"{i}.wav", np.full((800, 2), i / 10), 8000)
+            soundfile.write(tmp_path / system / f"{i}.wav", np.full((800, 2), i / 10), RATE)
     (tmp_path / "made" / "1.wav").write_bytes(b"RIFF, but no more")
     soundfile.write(tmp_path / "real" / "2.wav", np.zeros(0), 8000)
     soundfile.write(tmp_path / "real" / "only.wav", np.zeros(9), 8000)
     waves = {system: WavFolder(tmp_path / system) for system in ("real", "made")}
     found = by(score(waves, {}, "real"))
     assert found["real", "distillmos"]["n"] == found["made", "distillmos"]["n"] == 2
-    assert found["made", "distillmos"]["value"] == pytest.approx(0.15, abs=0.02)
+    assert found["made", "distillmos"]["value"] == pytest.approx(0.15, abs=1e-4)
     assert "2 broken waves" in caplog.text and "made/1: cannot be read" in caplog.text and "real/2: " in caplog.text
     assert "1 utterances are not there in every system and left out: only" in caplog.text
     with pytest.raises(UserError, match="no utterance of 1 is left"):
@@ -253,7 +254,7 @@ def model(name: str):
 def test_noise_lowers_the_predicted_quality(name):
     measure = model(name)
     clean, spoilt = measure(speech()), measure(noisy(speech()))
-    assert 1 <= spoilt < clean - 0.3 and clean <= 5
+    assert 1 <= spoilt < clean - 0.15 and clean <= 5
     assert "torchaudio" not in sys.modules or sys.modules["torchaudio"].__file__, "no stand-in is left behind"
 
 

@@ -203,7 +203,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = subcommand("proxies", _proxies, "folders of wavs: DistillMOS, DNSMOS, word error rate, speaker similarity")
     sub.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="a system's wavs, of equal names")
     sub.add_argument("--texts", type=Path, required=True, metavar="FILE", help="manifest.jsonl, or lines `id|text`")
-    reference = "the folder that others are read beside and speakers compared with: recordings, better vocoded ones"
+    reference = "the folder whose speakers the others are compared with, shown first: the recordings"
     sub.add_argument("--reference", required=True, metavar="NAME", help=reference)
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets summary.json, and proxies.jsonl")
 
