@@ -131,7 +131,7 @@ def _entry(line: str) -> tuple[str, Measurement] | None:
         key, value = json.loads(line)
     except (ValueError, TypeError):
         return None
-    return key, value
+    return (key, value) if isinstance(key, str) else None
 
 
 def score(

@@ -2,8 +2,8 @@
 them, so nothing is fetched at run time.
 
 They are proxies: trained on other speech, under other questions. Models without a reference overrate clean synthesis
-beside a real recording, so a figure means something only beside that of recordings sent through the same vocoder. Nothing is imported before
-it is asked for; what is not installed raises `Missing`.
+beside a real recording, so a figure means something only beside that of recordings sent through the same vocoder.
+Nothing is imported before it is asked for; what is not installed raises `Missing`.
 """
 
 import contextlib
