@@ -89,6 +89,26 @@ def _check_ports(options: argparse.Namespace) -> None:
     check(options.folders)
 
 
+def _proxies(options: argparse.Namespace) -> None:
+    from tts_gen.evaluation import perceptual, rows
+    from tts_gen.features.files import locked
+
+    names = [folder.resolve().name for folder in options.folders]
+    if len(set(names)) < len(names):
+        raise UserError(f"systems are told apart by their folder's name, and two are the same: {', '.join(names)}")
+    texts, groups = perceptual.read_texts(options.texts)
+    waves = dict(zip(names, map(perceptual.WavFolder, options.folders), strict=True))
+    identities = {
+        name: {"family": name, "run": str(folder)} for name, folder in zip(names, options.folders, strict=True)
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    with locked(options.out):
+        ledger = perceptual.Ledger(options.out / "proxies.jsonl")
+        found = perceptual.score(waves, texts, options.reference, groups, ledger, identities)
+    rows.write(found, options.out / "summary.json")
+    print(perceptual.table(found, options.reference), end="")
+
+
 def _demo(options: argparse.Namespace) -> None:
     from tts_gen.demo import demo
 
@@ -205,6 +225,13 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--index", type=int, metavar="I", help=array)
     what.add_argument("--list", action="store_true", help="print index, name and command of every point, run nothing")
     what.add_argument("--table", action="store_true", help="write and print the results there are, run nothing")
+
+    sub = subcommand("proxies", _proxies, "folders of wavs: DistillMOS, DNSMOS, word error rate, speaker similarity")
+    sub.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="a system's wavs, of equal names")
+    sub.add_argument("--texts", type=Path, required=True, metavar="FILE", help="manifest.jsonl, or lines `id|text`")
+    reference = "the folder whose speakers the others are compared with, shown first: the recordings"
+    sub.add_argument("--reference", required=True, metavar="NAME", help=reference)
+    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets summary.json, and proxies.jsonl")
 
     sub = subcommand("demo", _demo, "everything: corpus, features, six models, evaluation, three sentences, report")
     sub.add_argument("--out", type=Path, default=Path("runs/demo"))

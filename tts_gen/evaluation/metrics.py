@@ -54,6 +54,10 @@ METRICS = {
     "gpe": "gross pitch error: share of frames voiced in both whose f0 is off by more than 20 %",
     "vde": "voicing decision error: share of frames voiced in one of the two only",
     "ffe": "f0 frame error: share of frames with either error",
+    "distillmos": "speech quality as DistillMOS predicts it, 1 to 5; higher is better, compare with vocoded recordings",
+    "dnsmos": "overall quality of ITU-T P.835 as DNSMOS predicts it, 1 to 5; higher is better",
+    "wer": "word error rate of Whisper tiny.en, errors / words over the corpus; may exceed 1, lower is better",
+    "speaker_similarity": "cosine of the GE2E speaker embeddings of a wave and the reference's; 1 is the same voice",
 }
 """The one list of names that rows may carry, each with its meaning."""
 
