@@ -27,6 +27,7 @@ def world(rng, utterances=80, length=14) -> tuple[Prosody, np.ndarray, np.ndarra
         utterance=utterance,
         group=utterance // 2,
         speaker=np.where(utterance % 2, "ann", "bob"),
+        style=np.where(utterance % 4 < 2, "calm", "glad"),
         phone_class=np.where(pause, "pause", np.where(voiced, "vowel", "stop")),
         log_f0_std=np.full(n, 0.2),
         frame_seconds=256 / 22050,

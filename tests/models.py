@@ -1,6 +1,7 @@
 """Small simulated corpora with planted structure, and tiny models, for the tests of batches, tasks and training."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,10 +38,14 @@ def small_decoder(family: str, **changes):
     return DECODERS[family](**(SMALL.get(family, {}) | changes))
 
 
-def small_config(task: str = "prosody", family: str = "regression", features: str | Path = "", **train) -> Config:
-    """Two buckets of 8 and 16 phonemes, or crops of 32 frames; 8 or 16 sequences in a batch."""
+def small_config(
+    task: str = "prosody", family: str = "regression", features: str | Path = "", buckets: tuple[int, ...] = (8, 16),
+    **train,
+) -> Config:  # fmt: skip
+    """Buckets of 8 and 16 phonemes, or crops of 32 frames; 8 or 16 sequences in a batch. A program is compiled for each
+    bucket."""
     acoustic = task == "acoustic"
-    data = Data(str(features), (32,) if acoustic else (8, 16), 256 if acoustic else 128, context=2, max_phonemes=16)
+    data = Data(str(features), (32,) if acoustic else buckets, 256 if acoustic else 128, context=2, max_phonemes=16)
     settings = {"steps": 10, "warmup": 2, "log_every": 1, "save_every": 5, "learning_rate": 1e-2} | train
     return Config(task, data, Encoder(16, 1, 3, 1, 2), small_decoder(family), Train(**settings))
 
@@ -60,6 +65,11 @@ def losses(run: Path) -> dict[int, float]:
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert len({r["step"] for r in rows}) == len(rows)
     return {r["step"]: r["loss"] for r in rows}
+
+
+def xla_flags(devices: int) -> str:
+    """For a program with that many simulated devices; of two the last counts."""
+    return f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
 
 
 def simulated(n_phonemes: int, speaker: str | None, rng: np.random.Generator) -> Record:

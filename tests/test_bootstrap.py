@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tts_gen.evaluation import bootstrap, metrics
+from tts_gen.evaluation import bootstrap, metrics, scores
 from tts_gen.evaluation.pool import Pool
 
 
@@ -15,16 +15,14 @@ def rng():
 def test_estimates_equal_the_definitions(rng):
     x, y, utterance = rng.standard_normal((8, 300)), rng.standard_normal(300), np.arange(300) // 10
     pool = Pool("log_f0", x, y, utterance, utterance // 3)
-    expected = {
-        name: getattr(metrics, name)(x, y)
-        for name in ("std_ratio", "wasserstein", "rmse", "mae", "correlation", "crps")
-    }
-    expected |= {
-        "std": metrics.std(x),
-        "diversity": metrics.diversity(x),
-        "best_of_k": metrics.best_of_k(x, y, utterance),
-    }
-    expected["js"] = metrics.js(x, y, metrics.edges_for("log_f0", y))
+    edges = metrics.edges_for("log_f0", y)
+    expected = {name: getattr(metrics, name)(x, y) for name in ("std_ratio", "wasserstein", "energy_distance")}
+    expected |= {name: getattr(scores, name)(x, y) for name in ("rmse", "mae", "correlation", "crps")}
+    expected |= {name: getattr(scores, name)(x, y, utterance) for name in ("best_of_k", "energy_score")}
+    expected |= {name: getattr(metrics, name)(x) for name in ("std", "skewness", "kurtosis")}
+    expected |= {f"{m}_difference": expected[m] - getattr(metrics, m)(y) for m in ("skewness", "kurtosis")}
+    expected |= {"diversity": scores.diversity(x), "js": metrics.js(x, y, edges)}
+    expected["js_debiased"] = metrics.js_debiased(x, y, edges, utterance // 3)
     for name, value in expected.items():
         found = getattr(pool, name)()
         assert found.value == pytest.approx(value, rel=1e-9), name

@@ -12,12 +12,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from models import losses, make_store, small_config, with_train, write_config
+from models import losses, make_store, small_config, with_train, write_config, xla_flags
 
 from tts_gen import fit, flat, parallel
 from tts_gen.config import UserError
 
 ROOT = Path(__file__).parents[1]
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
@@ -26,14 +27,14 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(store):
-    return small_config(family="flow", features=store.root)
+    return small_config(family="flow", features=store.root, buckets=(16,))
 
 
 @pytest.fixture(scope="module")
 def config_files(store, tmp_path_factory):
     """Family -> file. The flow has layers that start from the data; regression compiles soon."""
     folder = tmp_path_factory.mktemp("config")
-    return {family: write_config(folder / f"{family}.py", family=family, features=store.root)
+    return {family: write_config(folder / f"{family}.py", family=family, features=store.root, buckets=(16,))
             for family in ("flow", "regression")}  # fmt: skip
 
 
@@ -43,17 +44,15 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def start(config_file: Path, run: Path, *options, devices: int = 1, environment=None) -> list[subprocess.Popen]:
-    """A pair of processes; `environment(rank, port)` in place of the options that join them."""
-    port, pair = free_port(), []
-    for rank in range(2):
-        joined = ["--coordinator", f"127.0.0.1:{port}", "--processes", "2", "--process", str(rank)]
-        env = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-        if environment:
-            joined, env = [], env | environment(rank, port)
-        command = [sys.executable, ROOT / "train.py", config_file, "--workdir", run, *options, *joined]
-        pair.append(subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True, env=env))
-    return pair
+def start(config_file: Path, run: Path, *options) -> list[subprocess.Popen]:
+    """A pair of processes."""
+    joined = ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2", "--process"]
+    command = [sys.executable, ROOT / "train.py", config_file, "--workdir", run, *options, *joined]
+    return [started([*command, rank], os.environ | {"XLA_FLAGS": xla_flags(1)}) for rank in range(2)]
+
+
+def started(command: list, environment: dict[str, str]) -> subprocess.Popen:
+    return subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT)
 
 
 def finish(pair: list[subprocess.Popen]) -> tuple[list[int], list[str]]:
@@ -108,7 +107,7 @@ def test_two_processes_stop_together_lose_one_and_end_in_one(config, config_file
 
 def test_all_processes_give_the_error_of_the_first(config_files, store, tmp_path):
     """Which alone looks into the workdir."""
-    fit.train(small_config(features=store.root, steps=2), tmp_path)
+    fit.train(small_config(features=store.root, buckets=(16,), steps=2), tmp_path)
     pair = start(config_files["regression"], tmp_path, "--train.steps", "4", "--train.clip", "3")
     codes, messages = finish(pair)
     assert codes == [1, 1] and all("train.clip is 1.0 in this run but 3.0 now" in m for m in messages)
@@ -125,13 +124,21 @@ LAUNCHERS = {
 }  # fmt: skip
 
 
+JOINED = """import sys
+from tts_gen import parallel
+with parallel.processes():
+    sys.stderr.write(" ".join(parallel.gather(sys.argv[1])))
+"""
+
+
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_launchers_need_no_options(config_files, tmp_path, launcher):
+def test_launchers_need_no_options(launcher):
     """With the variables that srun and an indexed Job of Kubernetes set."""
-    launched = start(config_files["regression"], tmp_path, "--train.steps", "2", environment=LAUNCHERS[launcher])
-    codes, messages = finish(launched)
-    assert codes == [0, 0], messages
-    assert "of 2 process(es)" in messages[0] and list(losses(tmp_path)) == [1, 2]
+    port = free_port()
+    pair = [started([sys.executable, "-c", JOINED, f"rank{rank}"], os.environ | LAUNCHERS[launcher](rank, port))
+            for rank in range(2)]  # fmt: skip
+    codes, messages = finish(pair)
+    assert codes == [0, 0] and all(m.endswith("rank0 rank1") for m in messages), messages
 
 
 def test_what_counts_as_several_processes(monkeypatch):

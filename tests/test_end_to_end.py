@@ -53,13 +53,19 @@ def evaluated(trained, features) -> Path:
 
 def test_rows_cover_every_run_control_and_floor(evaluated):
     rows = json.loads((evaluated / "summary.json").read_text())
+    # One test utterance: there is no other to make control:other_utterance of.
     assert {r["family"] for r in rows if r["task"] == "prosody"} == {
-        "l2", "flow", "floor", "control:l2+noise", "control:l2_rescaled", "control:shuffled",
+        "l2", "flow", "floor", "control:l2+noise", "control:l2+ar_noise", "control:l2_rescaled", "control:shuffled",
     }  # fmt: skip
-    assert {r["family"] for r in rows if r["task"] == "acoustic"} == {"l1", "diffusion", "floor"}
+    assert {r["family"] for r in rows if r["task"] == "acoustic"} == {
+        "l1", "diffusion", "floor", "control:l1+noise", "control:l1+ar_noise", "control:l1_rescaled",
+        "control:shuffled",
+    }  # fmt: skip
     assert {r["temperature"] for r in rows if r["family"] in ("flow", "diffusion")} == {0.0, 1.0, None}
     assert {r["split"] for r in rows} == {"val", "test"}
     assert [r["scope"] == "overall" for r in rows] == sorted((r["scope"] == "overall" for r in rows), reverse=True)
+    tested = [r for r in rows if r["metric"] == "two_sample_accuracy"]
+    assert {r["split"] for r in tested} == {"test"} and len({r["family"] for r in tested}) == 7
     bits = {r["family"]: r for r in rows if r["metric"] == "bits_per_dim"}
     assert all(np.isfinite(bits[f]["value"]) for f in ("l2", "flow", "l1")) and bits["diffusion"]["why"]
 

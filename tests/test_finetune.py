@@ -42,7 +42,7 @@ def test_another_model_is_refused():
 def test_a_run_starts_from_another(tmp_path):
     """With speakers of its own and all but their rows frozen."""
     store = make_store(tmp_path / "old")
-    config = small_config(features=store.root)
+    config = small_config(features=store.root, buckets=(16,))
     fit.train(with_train(config, steps=4), tmp_path / "run")
     source = runs.load(tmp_path / "run")
 
@@ -52,8 +52,9 @@ def test_a_run_starts_from_another(tmp_path):
     stats = replace(other.stats, log_f0_mean=np.insert(other.stats.log_f0_mean, 2, 5.0),
                     log_f0_std=np.insert(other.stats.log_f0_std, 2, 0.2))  # fmt: skip
     stats.save(other.root / "stats.json")
-    tuned = with_train(small_config(features=other.root), init_from=str(tmp_path / "run"), steps=3, ema=0.0,
-                       frozen=("decoder", "encoder/ConvBlock_0"))  # fmt: skip
+    settings = {"init_from": str(tmp_path / "run"), "steps": 3, "ema": 0.0}
+    settings["frozen"] = ("decoder", "encoder/ConvBlock_0")
+    tuned = small_config(features=other.root, buckets=(16,), **settings)
     fit.train(tuned, tmp_path / "tuned")
     found = runs.load(tmp_path / "tuned")
     before, after = source.variables["params"], found.variables["params"]
@@ -74,7 +75,7 @@ def test_a_run_starts_from_another(tmp_path):
 
 def test_starting_from_what_does_not_fit(tmp_path):
     store = make_store(tmp_path / "store")
-    config = small_config(features=store.root)
+    config = small_config(features=store.root, buckets=(16,))
     fit.train(with_train(config, steps=2), tmp_path / "run")
     wide = replace(config, encoder=replace(config.encoder, width=24))
     with pytest.raises(UserError, match="run is another model: decoder/trunk/Dense_0/kernel"):

@@ -18,7 +18,7 @@ from tts_gen.writer import Writer, read_lines
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     store = make_store(tmp_path_factory.mktemp("store"))
-    return small_config(features=store.root, save_every=2, steps=4, keep_latest=9)
+    return small_config(features=store.root, buckets=(16,), save_every=2, steps=4, keep_latest=9)
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,7 @@ def test_headline_shows_the_chosen_temperature_with_controls_and_floor(rng):
     flow = [prosody_rows(oracle, oracle, IDENTITY | {"temperature": t}) for t in (0.5, 1.0)]
     other = {"temperature": None, "run": None}
     control = prosody_rows(oracle, oracle, IDENTITY | other | {"family": "control:l2+noise"})
-    bits = rows.make_row(IDENTITY | {"temperature": None}, "log_f0", "bits_per_dim", 1.5)
+    bits = rows.make_row(IDENTITY | {"temperature": None}, "log_f0+duration", "bits_per_dim", 1.5)
     found = [*flow[0], *flow[1], *control, *floor_rows(oracle, IDENTITY | other), bits]
     tables = headline(found, "prosody", {("flow", "a"): 1.0})
     caption, header, cells = tables[0]

@@ -5,7 +5,7 @@ import pytest
 from evaluated import IDENTITY
 
 from tts_gen.config import UserError
-from tts_gen.evaluation import mel, metrics
+from tts_gen.evaluation import mel, mel_controls, metrics
 
 
 @pytest.fixture
@@ -55,3 +55,48 @@ def test_mel_edge_cases(rng):
     floor = {r["metric"]: r for r in mel.mel_floor_rows(oracle, "abcd", IDENTITY)}
     assert floor["js"]["family"] == "floor" and floor["js"]["temperature"] is None
     assert floor["std_ratio"]["value"] == pytest.approx(1, abs=0.2)
+
+
+def test_mels_of_other_lengths_are_warped_and_their_distributions_compared(rng):
+    oracle = [np.cumsum(rng.standard_normal((90, 20)), axis=0) for _ in range(3)]
+    slow = [np.repeat(m, 2, axis=0) for m in oracle]
+    found = {r["metric"]: r for r in mel.mel_rows(slow, oracle, "abc", IDENTITY, aligned=False)}
+    assert found["mcd_dtw"]["value"] == pytest.approx(0, abs=1e-9) and "mcd" not in found
+    assert found["gv_ratio"]["value"] == pytest.approx(1)
+    assert found["modulation_distance"]["value"] > 3, "half as quick"
+    near = {r["metric"]: r for r in mel.mel_rows([m + 1 for m in oracle], oracle, "abc", IDENTITY)}
+    assert near["mcd"]["value"] == pytest.approx(0, abs=1e-9) and near["mel_l1"]["value"] == pytest.approx(1)
+    short = mel.mel_rows([m[:40] for m in oracle], [m[:40] for m in oracle], "abc", IDENTITY)
+    assert "64 frames" in next(r for r in short if r["metric"] == "modulation_distance")["why"]
+
+
+def test_controls_of_mels_have_what_is_planted(rng):
+    """AR(1) residuals of lag 0.8 about a smooth prediction of half the oracle's spread."""
+    oracle, prediction = [], []
+    for length in (400, 300, 500, 310):
+        noise = np.zeros((length, 6))
+        for t in range(1, length):
+            noise[t] = 0.8 * noise[t - 1] + 0.6 * rng.standard_normal(6)
+        prediction.append(np.sin(np.arange(length)[:, None] / (5 + np.arange(6))))
+        oracle.append(2 * prediction[-1] + noise)
+    calibration = mel_controls.calibrate(prediction, [p + o - 2 * p for p, o in zip(prediction, oracle)])
+    assert calibration.autocorrelation == pytest.approx(0.8, abs=0.08)
+    groups, classes = np.array(["a", "a", "b", "b"]), [np.arange(len(o)) % 2 for o in oracle]
+    sets = mel_controls.mel_controls("l1", prediction, oracle, groups, classes, calibration)
+    for name, lag in (("control:l1+noise", 0), ("control:l1+ar_noise", 0.8)):
+        added = np.concatenate([g - p for g, p in zip(sets[name], prediction)])
+        assert added.std(axis=0) == pytest.approx(calibration.residual_std, rel=0.12)
+        assert np.mean(added[:-1] * added[1:]) / added.var() == pytest.approx(lag, abs=0.08)
+    shuffled = np.concatenate(sets["control:shuffled"])
+    for value in (0, 1):
+        at = np.concatenate(classes) == value
+        assert np.array_equal(np.sort(shuffled[at, 0]), np.sort(np.concatenate(oracle)[at, 0]))
+    donors = (3, 3, 0, 1)  # of the other group, the nearest in length
+    for found, target, donor in zip(sets["control:other_utterance"], oracle, donors):
+        assert len(found) == len(target)
+        where = [int(np.flatnonzero((oracle[donor] == frame).all(axis=1))[0]) for frame in found]
+        assert np.all(np.diff(where) >= 0), "in order of time"
+    spread = mel_controls.rescaled(prediction, mel_controls.calibrate(prediction, oracle))
+    assert np.concatenate(spread).std(axis=0) == pytest.approx(np.concatenate(oracle).std(axis=0))
+    with pytest.raises(ValueError, match="no other"):
+        mel_controls.other_utterance(oracle[:1], groups[:1])

@@ -87,8 +87,7 @@ def true_prosody(store: FeatureStore):
 # Figures
 
 
-@pytest.mark.parametrize("family", DECODERS)
-@pytest.mark.parametrize("task", tasks.TASKS)
+@pytest.mark.parametrize("task, family", list(zip(2 * list(tasks.TASKS), DECODERS)))
 def test_figures_follow_the_parameters_alone_and_compile_once(task, family, store, writer, monkeypatch):
     monkeypatch.setattr(monitor, "SHOWN", 1)  # pictures take most of the time
     config, model, variables = small_model(task, family, store)

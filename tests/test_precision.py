@@ -73,8 +73,7 @@ def operations(jaxpr, found: Counter) -> Counter:
     return found
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("kind, task", [(kind, TASKS[i % 2]) for i, kind in enumerate(KINDS)], ids=str)
 def test_matrix_products_run_in_bfloat16(store, kind, task):
     """Of a gradient, at the default widths and with 80 mel bins. The rest: heads of densities, 1x1 convolutions."""
     family, changes = kind
@@ -89,7 +88,7 @@ def test_matrix_products_run_in_bfloat16(store, kind, task):
     assert found["bfloat16", "bfloat16"] > 0.95 * found.total() > 0, found
 
 
-@pytest.mark.parametrize("kind, task", [(kind, TASKS[i % 2]) for i, kind in enumerate(KINDS)], ids=str)
+@pytest.mark.parametrize("kind, task", [(k, TASKS[i % 2]) for i, k in enumerate(KINDS[: len(DECODERS)])], ids=str)
 def test_losses_and_gradients_are_nearly_those_of_float32(store, kind, task):
     family, changes = kind
     decoder = small_decoder(family, **SMALL.get(changes.get("network"), {}) | changes)

@@ -7,7 +7,8 @@ import pytest
 from evaluated import IDENTITY, pick, to_frames, world
 
 from tts_gen.evaluation import controls, rows
-from tts_gen.evaluation.prosody import FEATURES, floor_rows, prosody_rows
+from tts_gen.evaluation.pool import FLOORED
+from tts_gen.evaluation.prosody import FEATURES, UTTERANCE_FEATURES, floor_rows, length_class, prosody_rows
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def test_rows_of_the_oracle_itself_are_perfect(rng):
             assert pick(found, feature, metric)["value"] == pytest.approx(0, abs=1e-9)
     scopes = [r["scope"] for r in found]
     assert scopes == sorted(scopes, key=lambda s: s != "overall"), "overall first"
-    assert {"speaker:ann", "speaker:bob", "class:stop", "class:vowel"} <= set(scopes)
+    assert {"speaker:ann", "speaker:bob", "style:calm", "style:glad", "class:stop", "class:vowel"} <= set(scopes)
     assert list(found[0])[: len(rows.FIELDS)] == list(rows.FIELDS)
 
 
@@ -75,6 +76,33 @@ def test_one_group_has_values_but_no_interval(rng):
     assert "one random sample" in pick(found, "log_f0", "crps")["why"]
 
 
+def test_statistics_of_utterances_have_rows_and_floors(rng):
+    oracle, *_ = world(rng)
+    flat = dataclasses.replace(oracle, log_f0=oracle.log_f0 / 2, duration=oracle.duration * 2)
+    found, floor = prosody_rows(flat, oracle, IDENTITY), floor_rows(oracle, IDENTITY)
+    for feature in UTTERANCE_FEATURES:
+        row = pick(found, feature, "std_ratio")
+        assert row["value"] == pytest.approx(0.5) and row["n"] <= 80, "a rate halves as durations double"
+        assert pick(floor, feature, "js")["low"] < pick(found, feature, "js")["value"]
+    for feature in FEATURES:
+        for metric in FLOORED:
+            row = pick(floor, feature, metric)
+            assert row["low"] <= row["value"] <= row["high"]
+    assert pick(floor, "log_f0", "js_debiased")["value"] == pytest.approx(0, abs=0.01)
+    assert pick(floor, "log_f0", "js")["value"] > 0.01
+    few = floor_rows(dataclasses.replace(oracle, group=oracle.group % 2), IDENTITY)
+    assert "four groups" in pick(few, "log_f0", "js_debiased")["why"]
+    mute = dataclasses.replace(oracle, voiced=oracle.voiced & (np.arange(len(oracle.voiced)) % 14 < 4))
+    assert "no utterance has 4" in pick(prosody_rows(mute, mute, IDENTITY), "utt_slope_log_f0", "std")["why"]
+
+
+def test_lengths_are_terciles_of_utterances(rng):
+    sizes = [3, 9, 4, 10, 5, 20]
+    found = length_class(np.repeat(np.arange(6), sizes))
+    assert [found[s] for s in np.cumsum([0, *sizes[:-1]])] == ["short", "middle", "short", "long", "middle", "long"]
+    assert set(length_class(np.repeat([1, 2, 3], 5))) == {"short"}, "equal lengths are one class, which is no scope"
+
+
 def test_flat_prediction(rng):
     oracle, *_ = world(rng)
     flat = dataclasses.replace(oracle, log_f0=np.full(len(oracle.voiced), 0.3))
@@ -88,7 +116,7 @@ def test_controls_look_good_on_marginals_and_lose_where_it_counts(rng):
     """The truth here is known: model samples share their noise within an utterance, as the oracle does."""
     oracle, mean, noise = world(rng, utterances=300)
     target = mean + noise
-    calibration = controls.calibrate(mean, target, oracle.voiced, oracle.pause)
+    calibration = controls.calibrate(mean, target, oracle)
     assert calibration.residual_std == pytest.approx([np.hypot(0.8, 0.2), np.hypot(0.5, 0.2)], rel=0.08)
     smooth = np.repeat(rng.standard_normal((8, 300, 2)), 14, axis=1) * [0.8, 0.5]
     y = mean + smooth + rng.standard_normal((8, *mean.shape)) * 0.2

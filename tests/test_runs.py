@@ -13,7 +13,17 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from models import AUDIO, losses, make_store, small_config, small_decoder, with_train, write_config, write_untrained
+from models import (
+    AUDIO,
+    losses,
+    make_store,
+    small_config,
+    small_decoder,
+    with_train,
+    write_config,
+    write_untrained,
+    xla_flags,
+)
 
 from tts_gen import doors, fit, runs
 from tts_gen.batches import TrainingBatches, validation_batches
@@ -87,8 +97,7 @@ def test_a_killed_and_a_stopped_process_go_on_exactly(config, config_file, tmp_p
 def test_four_devices_give_the_losses_of_one(trained, config_file, tmp_path):
     """This process, which may have either number, against one that has the other."""
     count = 1 if jax.device_count() == 4 else 4
-    flags = f"--xla_force_host_platform_device_count={count}"
-    process = start(config_file, "--workdir", tmp_path, "--train.steps", "5", XLA_FLAGS=flags)
+    process = start(config_file, "--workdir", tmp_path, "--train.steps", "5", XLA_FLAGS=xla_flags(count))
     _, message = process.communicate()
     assert process.returncode == 0, message
     assert f"{8 // count} per device on {count} device(s)" in message

@@ -49,7 +49,7 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def config_file(store, tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("config") / "prosody.py"
-    return str(write_config(path, features=store.root, steps=3, save_every=1))
+    return str(write_config(path, features=store.root, buckets=(16,), steps=3, save_every=1))
 
 
 @pytest.fixture(scope="module")

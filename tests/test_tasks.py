@@ -255,8 +255,7 @@ def test_variational_dequantisation_is_an_unbiased_weight(store):
     assert (log_weights.mean(0) < np.log(truth)).all()  # Jensen: on average a bound
 
 
-@pytest.mark.parametrize("task", ["prosody", "acoustic"])
-@pytest.mark.parametrize("family", ["flow", "gaussian", "mdn"])
+@pytest.mark.parametrize("task, family", [("prosody", "flow"), ("acoustic", "gaussian"), ("prosody", "mdn")])
 def test_bits_per_dimension_in_training_are_those_of_log_prob(store, task, family):
     """Rows without an utterance count for nothing; the noise of the target is another draw."""
     config = small_config(task, "flow" if family == "flow" else "regression")

@@ -38,6 +38,7 @@ class Checkpoints:
         """`reading`: nothing in the folder is changed. Raises UserError for a folder that cannot be opened."""
         self.run, self.metric = run, metric
         self.directory = folder_of(run, address)
+        saved_steps(self.directory)  # refuses an address that cannot be reached
         self._drop_damaged_metrics(reading)
         keep = [
             checkpoint_managers.LatestN(latest),
@@ -199,19 +200,17 @@ class Checkpoints:
 
 
 def folder_of(run: str | Path, address: str = "") -> epath.Path:
-    """Where a run's checkpoints are, absolute. Raises UserError for a kind of address that needs another package."""
-    if "://" not in address:
-        return epath.Path(os.path.abspath(address or Path(run) / "checkpoints"))
-    folder = epath.Path(address)
-    try:
-        folder.exists()
-    except ImportError as error:  # gcsfs, s3fs
-        raise UserError(f"train.checkpoints {address}: {error}") from error
-    return folder
+    """Where a run's checkpoints are, absolute."""
+    return epath.Path(address if "://" in address else os.path.abspath(address or Path(run) / "checkpoints"))
 
 
 def saved_steps(folder: epath.Path) -> list[int]:
-    return sorted(int(f.name) for f in folder.iterdir() if f.name.isdigit()) if folder.exists() else []
+    """Raises UserError for a kind of address that needs another package."""
+    try:
+        found = folder.exists()
+    except ImportError as error:  # gcsfs, s3fs
+        raise UserError(f"train.checkpoints {folder}: {error}") from error
+    return sorted(int(f.name) for f in folder.iterdir() if f.name.isdigit()) if found else []
 
 
 def _hash_of(layout: flat.Layout) -> str:

@@ -57,6 +57,18 @@ def _synthesize(options: argparse.Namespace) -> None:
         print(f"{path}  {len(mel) * audio.frame_seconds:.2f} s  {texts[i]}")
 
 
+def _metrics(options: argparse.Namespace) -> None:
+    from tts_gen.evaluation import measure
+
+    rows = measure.measure(
+        options.reference, options.generated, options.json, options.f0, options.normalised, options.frame_seconds,
+        options.seed,
+    )  # fmt: skip
+    measure.show(rows)
+    if options.json:
+        print(f"rows    {options.json}")
+
+
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
@@ -75,6 +87,26 @@ def _check_ports(options: argparse.Namespace) -> None:
 
     command.use_compile_cache()
     check(options.folders)
+
+
+def _proxies(options: argparse.Namespace) -> None:
+    from tts_gen.evaluation import perceptual, rows
+    from tts_gen.features.files import locked
+
+    names = [folder.resolve().name for folder in options.folders]
+    if len(set(names)) < len(names):
+        raise UserError(f"systems are told apart by their folder's name, and two are the same: {', '.join(names)}")
+    texts, groups = perceptual.read_texts(options.texts)
+    waves = dict(zip(names, map(perceptual.WavFolder, options.folders), strict=True))
+    identities = {
+        name: {"family": name, "run": str(folder)} for name, folder in zip(names, options.folders, strict=True)
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    with locked(options.out):
+        ledger = perceptual.Ledger(options.out / "proxies.jsonl")
+        found = perceptual.score(waves, texts, options.reference, groups, ledger, identities)
+    rows.write(found, options.out / "summary.json")
+    print(perceptual.table(found, options.reference), end="")
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -149,6 +181,20 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--pitch", type=float, default=0.0, help="shift in semitones")
     sub.add_argument("--vocoder", default="auto", help="auto, hifigan, griffin_lim, or a HiFi-GAN checkpoint file")
 
+    sub = subcommand("metrics", _metrics, "anyone's prosody or speech against a reference: spread, order, distance")
+    sub.epilog = (
+        "Two .npz files hold flat arrays, a value a phoneme: log_f0 (natural log of Hz), duration (frames); REF also "
+        "voiced and utterance (integer ids), and if you like pause, group, speaker, style, phone_class; GEN may hold K "
+        "samples, [K, n]. Of two folders, wav files of equal names are compared."
+    )
+    sub.add_argument("reference", type=Path, metavar="REF", help=".npz file, or folder of wav files")
+    sub.add_argument("generated", type=Path, metavar="GEN", help="likewise")
+    sub.add_argument("--json", type=Path, metavar="OUT", help="file to write the rows to, as eval.py's summary.json")
+    sub.add_argument("--f0", choices=("dio", "pyin"), default="dio", help="of wavs: WORLD's tracker, or librosa's pYIN")
+    sub.add_argument("--normalised", action="store_true", help="log_f0 is in the speakers' standard deviations already")
+    sub.add_argument("--frame-seconds", type=command.positive, metavar="S", help="of a frame, 256 / 22050 if not given")
+    sub.add_argument("--seed", type=int, default=0, help="of intervals and halves")
+
     sub = commands.add_parser("convert", help="official PyTorch checkpoints, read without PyTorch")
     kinds = sub.add_subparsers(dest="kind", required=True, metavar="WHAT")
     help_check = "recomputes a reference implementation's outputs from its checkpoint and compares"
@@ -179,6 +225,13 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--index", type=int, metavar="I", help=array)
     what.add_argument("--list", action="store_true", help="print index, name and command of every point, run nothing")
     what.add_argument("--table", action="store_true", help="write and print the results there are, run nothing")
+
+    sub = subcommand("proxies", _proxies, "folders of wavs: DistillMOS, DNSMOS, word error rate, speaker similarity")
+    sub.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="a system's wavs, of equal names")
+    sub.add_argument("--texts", type=Path, required=True, metavar="FILE", help="manifest.jsonl, or lines `id|text`")
+    reference = "the folder whose speakers the others are compared with, shown first: the recordings"
+    sub.add_argument("--reference", required=True, metavar="NAME", help=reference)
+    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets summary.json, and proxies.jsonl")
 
     sub = subcommand("demo", _demo, "everything: corpus, features, six models, evaluation, three sentences, report")
     sub.add_argument("--out", type=Path, default=Path("runs/demo"))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from tts_gen import command
 from tts_gen.config import Config, UserError, read_config_file
+from tts_gen.evaluation.studies import STUDIES, add_options
 
 SOLVERS = ("euler", "midpoint", "heun", "sde", "dpm++2m", "grad_euler", "grad_sde")
 """of all families; which are a family's own, its settings say"""
@@ -106,9 +107,12 @@ def evaluate(arguments: Sequence[str]) -> int:
 
 
 def _evaluate(arguments: Sequence[str]) -> None:
+    study = arguments[0] if arguments and arguments[0] in STUDIES else None
+    asks = STUDIES[study].asks if study else "Samples runs of either task at several temperatures and compares them."
     parser = argparse.ArgumentParser(
-        prog="eval.py", description="Samples runs of either task at several temperatures and compares them.",
+        prog=f"eval.py {study}" if study else "eval.py [STUDY]", description=asks,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        epilog=None if study else "STUDY may be one of " + "; ".join(f"{n}: {q.asks}" for n, q in STUDIES.items()),
     )  # fmt: skip
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories")
     parser.add_argument("--out", type=Path, required=True, help="summary.json, report.html, samples/ go here")
@@ -127,17 +131,21 @@ def _evaluate(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--ode-likelihood", action="store_true", help=f"diffusion, flow matching: bits per dimension too; {costs}"
     )
-    parser.add_argument("--speech", type=Path, help="folder of synthesised wavs to show in the report")
-    parser.add_argument(
-        "--vocoder", default="none", help="auto, hifigan, griffin_lim, a checkpoint: makes mels audible"
-    )
-    parser.add_argument("--banner", help="a warning to show on top of the report")
-    options = parser.parse_args(arguments)
+    if study:
+        add_options(study, parser)
+    else:
+        parser.add_argument("--speech", type=Path, help="folder of synthesised wavs to show in the report")
+        parser.add_argument(
+            "--vocoder", default="none", help="auto, hifigan, griffin_lim, a checkpoint: makes mels audible"
+        )
+        parser.add_argument("--banner", help="a warning to show on top of the report")
+    options = parser.parse_args(arguments[1:] if study else arguments)
+    command.use_compile_cache()
 
     from tts_gen import vocoders
-    from tts_gen.evaluation import compare, headline, page
+    from tts_gen.evaluation import compare, headline, page, studies
+    from tts_gen.evaluation.studies import outputs
 
-    command.use_compile_cache()
     given = {"solver": options.solver, "solver_steps": options.solver_steps}
     comparison = compare.open_comparison(
         options.runs,
@@ -152,10 +160,14 @@ def _evaluate(arguments: Sequence[str]) -> None:
         mel_temperatures=options.mel_temperatures,
         guidance=options.guidance,
     )
+    shown = " ".join(["python eval.py", *map(shlex.quote, arguments)])
+    if study:
+        report = outputs.write(studies.load(study)(comparison, options), comparison, shown)
+        print(f"rows    {options.out / 'summary.json'}\ntables  {options.out / 'tables.md'}\nreport  {report}")
+        return
     rows, chosen = compare.compare(comparison)
     vocoder = None if options.vocoder == "none" else vocoders.load(options.vocoder, comparison.store.audio)
     speech = [(str(p.relative_to(options.speech).with_suffix("")), p) for p in _wavs(options.speech)]
-    shown = " ".join(["python eval.py", *map(shlex.quote, arguments)])
     report = page.write_page(comparison, rows, chosen, [shown], options.banner, speech, vocoder)
     for task in ("prosody", "acoustic", "joint"):
         if comparison.of_task(task):

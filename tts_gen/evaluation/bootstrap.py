@@ -67,13 +67,13 @@ def interval(
 
     statistic maps weighted sums [R, ...], one for each of `sums` [G, ...], to [R]. Fewer than two groups: no interval
     (NaN). A divergence is biased upwards by sampling noise, and resampling adds that bias a second time: its draws are
-    moved so that their mean is the value, and cut at 0."""
+    moved so that their mean is the value, and cut at 0 (at the value, where a correction has taken that below 0)."""
     value = float(statistic(*(s.sum(axis=0, keepdims=True) for s in sums))[0])
     if weights.shape[1] < 2:
         return Estimate(value, np.nan, np.nan)
     drawn = statistic(*(weigh(weights, s) for s in sums))
     if divergence:
-        drawn = np.maximum(drawn - drawn.mean() + value, 0)
+        drawn = np.maximum(drawn - drawn.mean() + value, min(value, 0))
     return Estimate(value, *spread(drawn))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from tts_gen import runs
 from tts_gen.config import UserError
-from tts_gen.evaluation import controls, rows
+from tts_gen.evaluation import controls, mel_controls, rows
 from tts_gen.evaluation.generate import (
     Split,
     flat_frames,
@@ -25,12 +25,14 @@ from tts_gen.evaluation.generate import (
     sayable,
 )  # fmt: skip
 from tts_gen.evaluation.headline import choose_temperatures
+from tts_gen.evaluation.joint_prosody import joint_floor_rows, joint_rows, two_sample_floor_row, two_sample_row
 from tts_gen.evaluation.likelihood import bits_per_dim_row
 from tts_gen.evaluation.mel import mel_floor_rows, mel_rows
 from tts_gen.evaluation.prosody import Prosody, floor_rows, prosody_rows
 from tts_gen.features.files import write_json
 from tts_gen.features.store import FeatureStore
 from tts_gen.runs import AnyRun, JointRun, Run
+from tts_gen.text.classes import phone_class
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +147,7 @@ def _prosody_at(c, run, split, oracle, temperature) -> list[dict]:
     began = time.monotonic()
     generated = generated_prosody(c, run, split, oracle, temperature)
     identity = c.identity(run, "prosody", split.name, temperature, 1 if temperature is None else c.samples)
-    found = prosody_rows(generated, oracle, identity, seed=c.seed)
+    found = _of_set(c, generated, oracle, identity)
     _tell(run, split, temperature, began)
     return found
 
@@ -169,7 +171,8 @@ def _prosody(c: Comparison, prosody_runs: list[Run], splits: dict[str, Split]) -
     split = splits[c.split]
     oracle = oracle_prosody(split, c.store)
     identity = c.identity(None, "prosody", split.name, None, 1)
-    found += floor_rows(oracle, identity, c.seed)
+    found += floor_rows(oracle, identity, c.seed) + joint_floor_rows(oracle, identity, c.seed)
+    found.append(two_sample_floor_row(oracle, identity, c.seed))
     baselines = [run for run in prosody_runs if run.label == "l2"]
     if not baselines:
         log.warning("no L2 prosody run among these: no controls, which are made from its predictions")
@@ -177,7 +180,16 @@ def _prosody(c: Comparison, prosody_runs: list[Run], splits: dict[str, Split]) -
         for family, generated in control_sets(c, run, splits, oracle).items():
             count = 1 if generated.log_f0.ndim == 1 else c.samples
             identity = c.identity(run, "prosody", split.name, None, count) | {"family": family}
-            found += prosody_rows(generated, oracle, identity, seed=c.seed)
+            found += _of_set(c, generated, oracle, identity)
+    return found
+
+
+def _of_set(c: Comparison, generated: Prosody, oracle: Prosody, identity: dict) -> list[dict]:
+    """All rows of one set; the two-sample test, which trains classifiers, on the reported split alone."""
+    found = prosody_rows(generated, oracle, identity, seed=c.seed)
+    found += joint_rows(generated, oracle, identity, seed=c.seed)
+    if identity["split"] == c.split:
+        found.append(two_sample_row(generated, oracle, identity, seed=c.seed))
     return found
 
 
@@ -203,7 +215,7 @@ def control_sets(c: Comparison, l2: Run, splits: dict[str, Split], oracle: Proso
     val = oracle_prosody(splits["val"], c.store)
     # The middle of a whole frame's dequantisation interval stands for it.
     log_duration = l2.stats.normalise_log_duration(np.log(val.duration + 0.5))
-    calibration = controls.calibrate(prediction["val"], np.stack([val.log_f0, log_duration], 1), val.voiced, val.pause)
+    calibration = controls.calibrate(prediction["val"], np.stack([val.log_f0, log_duration], 1), val)
     ends = _ends(oracle)
     return controls.controls(
         oracle, prediction[c.split], calibration, lambda d: flat_frames(l2, d, ends), c.samples, c.seed
@@ -225,8 +237,27 @@ def _mels(c: Comparison, mel_runs: list[Run] | list[JointRun], splits: dict[str,
             for temperature in c.grid(run):
                 found += _mels_at(c, run, split, temperature)
     split = splits[c.split]
-    identity = c.identity(None, task, split.name, None, 1)
-    return found + mel_floor_rows([u.mel for u in split.utterances], groups_of(c, split), identity, c.seed)
+    oracle, groups = [u.mel for u in split.utterances], groups_of(c, split)
+    found += mel_floor_rows(oracle, groups, c.identity(None, task, split.name, None, 1), c.seed)
+    baselines = [run for run in mel_runs if task == "acoustic" and run.label in ("l1", "l2")]
+    for run in baselines[:1]:
+        for family, generated in mel_control_sets(c, run, splits).items():
+            identity = c.identity(run, task, split.name, None, 1) | {"family": family}
+            found += mel_rows(generated, oracle, groups, identity, seed=c.seed)
+    return found
+
+
+def mel_control_sets(c: Comparison, regression: Run, splits: dict[str, Split]) -> dict[str, list[np.ndarray]]:
+    """The controls on the reported split, made from a regression run and its residual on val."""
+    prediction = {name: generated_mels(c, regression, split, None) for name, split in splits.items()}
+    oracle = {name: [u.mel for u in split.utterances] for name, split in splits.items()}
+    calibration = mel_controls.calibrate(prediction["val"], oracle["val"])
+    split, symbols = splits[c.split], c.store.inventory.phonemes
+    classes = [np.repeat([phone_class(symbols[p]) for p in u.phoneme], u.duration) for u in split.utterances]
+    groups = groups_of(c, split)
+    return mel_controls.mel_controls(
+        regression.label, prediction[c.split], oracle[c.split], groups, classes, calibration, c.seed
+    )
 
 
 def generated_mels(c: Comparison, run: AnyRun, split: Split, temperature: float | None) -> list[np.ndarray]:

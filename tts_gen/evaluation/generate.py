@@ -175,6 +175,7 @@ def oracle_prosody(split: Split, store: FeatureStore) -> Prosody:
         utterance=np.repeat(np.arange(len(rows)), lengths),
         group=np.repeat([e.group for e in entries], lengths),
         speaker=np.repeat([e.speaker for e in entries], lengths),
+        style=np.repeat([e.style for e in entries], lengths),
         phone_class=np.array([phone_class(s) for s in symbols]),
         log_f0_std=np.repeat([stats.log_f0_std[u.speaker] for u in rows], lengths),
         frame_seconds=store.audio.frame_seconds,

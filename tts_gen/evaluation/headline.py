@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tts_gen.evaluation.discriminating import discriminating
+
 LABELS = {
     "l1": "L1 regression",
     "l2": "L2 regression",
@@ -19,6 +21,9 @@ LABELS = {
     "control:l2+noise": "Control: L2 + noise",
     "control:l2+ar_noise": "Control: L2 + AR noise",
     "control:l2_rescaled": "Control: L2 rescaled",
+    "control:l1+noise": "Control: L1 + noise",
+    "control:l1+ar_noise": "Control: L1 + AR noise",
+    "control:l1_rescaled": "Control: L1 rescaled",
     "control:shuffled": "Control: oracle shuffled",
     "control:other_utterance": "Control: other utterance",
     "floor": "Floor: oracle halves",
@@ -33,25 +38,38 @@ CAPTIONS = {
 }
 COLUMNS = {
     "prosody": {
-        "std ratio": ("", "std_ratio"),
-        "JS": ("", "js"),
-        "JS halves": ("", "js_half"),
-        "JS of Δ": ("d_", "js"),
-        "RMSE": ("", "rmse"),
-        "best of K": ("", "best_of_k"),
-        "diversity": ("", "diversity"),
+        "std ratio": ("{}", "std_ratio"),
+        "std of Δ": ("d_{}", "std_ratio"),
+        "JS": ("{}", "js"),
+        "JS halves": ("{}", "js_half"),
+        "JS of Δ": ("d_{}", "js"),
+        "energy score": ("{}", "energy_score"),
+        "best of K": ("{}", "best_of_k"),
+        "two-sample": ("log_f0+duration", "two_sample_accuracy"),
+        "bits/dim": ("log_f0+duration", "bits_per_dim"),
     },
     "acoustic": {
-        "std ratio": ("", "std_ratio"),
-        "Δ time": ("", "d_time_std_ratio"),
-        "Δ frequency": ("", "d_frequency_std_ratio"),
-        "JS": ("", "js"),
-        "JS halves": ("", "js_half"),
-        "L1": ("", "mel_l1"),
+        "std ratio": ("{}", "std_ratio"),
+        "Δ time": ("{}", "d_time_std_ratio"),
+        "Δ frequency": ("{}", "d_frequency_std_ratio"),
+        "modulation": ("{}", "modulation_distance"),
+        "JS": ("{}", "js"),
+        "JS halves": ("{}", "js_half"),
+        "L1": ("{}", "mel_l1"),
+        "MCD": ("{}", "mcd"),
+        "bits/dim": ("{}", "bits_per_dim"),
     },
 }
-COLUMNS["joint"] = {heading: column for heading, column in COLUMNS["acoustic"].items() if heading != "L1"}
-"""Heading -> (prefix of the feature, metric)."""
+COLUMNS["joint"] = {heading: column for heading, column in COLUMNS["acoustic"].items() if heading not in ("L1", "MCD")}
+COLUMNS["joint"]["MCD by DTW"] = ("{}", "mcd_dtw")
+"""Heading -> (feature, with {} for the table's own, and metric). A heading without any row is left out."""
+CHOSEN_BY = ("log_f0", "duration", "d_log_f0", "d_duration")
+"""Features whose JS chooses the temperature of prosody."""
+MARK = " ¹"
+FOOTNOTE = (
+    "¹ does not discriminate on this corpus: a control, which is no model of speech, reaches the floor's interval or, "
+    "where there is no floor, that of the best family."
+)
 
 Key = tuple[str, str | None]
 """(family, run)"""
@@ -69,7 +87,9 @@ def choose_temperatures(rows: Sequence[dict], task: str) -> dict[Key, float]:
     for row in rows:
         if row["task"] != task or row["scope"] != "overall" or row["temperature"] is None:
             continue
-        counts = row["metric"] == "js" if task == "prosody" else row["metric"].endswith("std_ratio")
+        counts = row["metric"].endswith("std_ratio")
+        if task == "prosody":
+            counts = row["metric"] == "js" and row["feature"] in CHOSEN_BY
         if counts:
             cost = _cost(row["value"], task)
             costs.setdefault((row["family"], row["run"]), {}).setdefault(row["temperature"], []).append(cost)
@@ -82,36 +102,66 @@ def _cost(value: float | None, task: str) -> float:
     return value if task == "prosody" else abs(np.log(value))
 
 
-def headline(
-    rows: Sequence[dict], task: str, chosen: dict[Key, float] | None = None, split: str = "test"
-) -> list[tuple[str, list[str], list[list[str]]]]:
-    """(caption, header, cells) of one table a feature. A cell is a value, with its interval on a second line.
+Tables = list[tuple[str, list[str], list[list[str]]]]
+"""(caption, header, cells)"""
 
-    A family and run in `chosen` is shown at that temperature, any other at all it has."""
+
+def headline(rows: Sequence[dict], task: str, chosen: dict[Key, float] | None = None, split: str = "test") -> Tables:
+    """One table a feature. A cell is a value, with its interval on a second line.
+
+    A family and run in `chosen` is shown at that temperature, any other at all it has. The heading of a metric that
+    does not discriminate (discriminating.py) ends in MARK, which FOOTNOTE explains."""
+    lines, shown = _shown(rows, task, chosen or {}, split)
+    order = list(LABELS)
+    lines.sort(key=lambda line: (order.index(line[0]) if line[0] in order else len(order), str(line[1]), line[2] or 0))
+    runs = {family: {r for f, r, _ in lines if f == family} for family, _, _ in lines}
+    at = {(r["family"], r["run"], r["temperature"], r["feature"], r["metric"]): r for r in shown}
+    # Likelihoods are the model's, at no temperature: they stand in the line of any.
+    bits = {(r["family"], r["run"], r["feature"]): r for r in shown if r["metric"] == "bits_per_dim"}
+    verdicts = discriminating(shown)
+    present = {(r["feature"], r["metric"]) for r in shown}
+
+    tables = []
+    for feature in FEATURES[task]:
+        columns = {h: (f.format(feature), m) for h, (f, m) in COLUMNS[task].items()}
+        columns = {h: column for h, column in columns.items() if column in present}
+        cells = []
+        for family, run, temperature in lines:
+            label = LABELS.get(family, family) + (f" ({run})" if len(runs[family]) > 1 else "")
+            found = [
+                bits.get((family, run, f)) if m == "bits_per_dim" else at.get((family, run, temperature, f, m))
+                for f, m in columns.values()
+            ]
+            cells.append([label, "" if temperature is None else f"{temperature:g}", *map(figure, found)])
+        marked = {c for c in columns.values() if c in verdicts and verdicts[c].discriminates is False}
+        header = ["", "τ", *(h + MARK * (column in marked) for h, column in columns.items())]
+        tables.append((CAPTIONS[feature], header, cells))
+    return tables
+
+
+def judged(rows: Sequence[dict], task: str, chosen: dict[Key, float] | None = None, split: str = "test") -> Tables:
+    """One table of all metrics that discriminating.py can judge, and the controls that reach the reference."""
+    cells = []
+    for (feature, metric), verdict in discriminating(_shown(rows, task, chosen or {}, split)[1]).items():
+        if verdict.discriminates is not None:
+            reached = ", ".join(name.removeprefix("control:") for name in verdict.reached_by)
+            cells.append([feature, metric, LABELS.get(verdict.reference, verdict.reference), reached or "none"])
+    return [(task.capitalize(), ["feature", "metric", "compared with", "reached by"], cells)]
+
+
+def _shown(
+    rows: Sequence[dict], task: str, chosen: dict[Key, float], split: str
+) -> tuple[list[tuple[str, str | None, float | None]], list[dict]]:
+    """The lines (family, run, temperature) of the headline, and all overall rows of theirs."""
     rows = [r for r in rows if r["task"] == task and r["split"] == split and r["scope"] == "overall"]
-    chosen = chosen or {}
     lines = []
     for row in rows:
         line = row["family"], row["run"], row["temperature"]
         if line not in lines and row["metric"] != "bits_per_dim" and line[2] == chosen.get(line[:2], line[2]):
             lines.append(line)
-    order = list(LABELS)
-    lines.sort(key=lambda line: (order.index(line[0]) if line[0] in order else len(order), str(line[1]), line[2] or 0))
-    runs = {family: {r for f, r, _ in lines if f == family} for family, _, _ in lines}
-    at = {(r["family"], r["run"], r["temperature"], r["feature"], r["metric"]): r for r in rows}
-    bits = {(r["family"], r["run"]): r for r in rows if r["metric"] == "bits_per_dim"}
-
-    tables = []
-    for feature in FEATURES[task]:
-        cells = []
-        for family, run, temperature in lines:
-            label = LABELS.get(family, family) + (f" ({run})" if len(runs[family]) > 1 else "")
-            found = [at.get((family, run, temperature, p + feature, m)) for p, m in COLUMNS[task].values()]
-            found += [bits.get((family, run))] if bits else []
-            cells.append([label, "" if temperature is None else f"{temperature:g}", *map(figure, found)])
-        header = ["", "τ", *COLUMNS[task], *(["bits/dim"] if bits else [])]
-        tables.append((CAPTIONS[feature], header, cells))
-    return tables
+    known = {line[:2] for line in lines}
+    bits = [r for r in rows if r["metric"] == "bits_per_dim" and (r["family"], r["run"]) in known]
+    return lines, bits + [r for r in rows if (r["family"], r["run"], r["temperature"]) in lines and r not in bits]
 
 
 def figure(row: dict | None) -> str:
@@ -124,11 +174,11 @@ def figure(row: dict | None) -> str:
     return f"{row['value']:.{digits}f}\n{row['low']:.{digits}f}–{row['high']:.{digits}f}"
 
 
-def print_tables(tables: Sequence[tuple[str, list[str], list[list[str]]]], console: Console | None = None) -> None:
+def print_tables(tables: Tables, console: Console | None = None) -> None:
     """The headline for the terminal; an interval is shown as plus or minus half its width."""
     console = console or Console()
     if not console.is_terminal:
-        console.width = max(console.width, 110)
+        console.width = max(console.width, 130)
     for caption, header, cells in tables:
         table = Table(
             title=caption, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
@@ -138,6 +188,8 @@ def print_tables(tables: Sequence[tuple[str, list[str], list[list[str]]]], conso
         for line in cells:
             table.add_row(*map(_terminal_cell, line))
         console.print(table)
+    if any(name.endswith(MARK) for _, header, _ in tables for name in header):
+        console.print(FOOTNOTE)
 
 
 def _terminal_cell(cell: str) -> Text:

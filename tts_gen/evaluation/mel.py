@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tts_gen.config import UserError
-from tts_gen.evaluation import metrics
+from tts_gen.evaluation import mel_metrics, metrics
 from tts_gen.evaluation.bootstrap import Estimate, draws, halves, interval, over_halves
 from tts_gen.evaluation.pool import SPLITS
 from tts_gen.evaluation.rows import make_row
@@ -20,6 +20,9 @@ Mels = Sequence[np.ndarray]
 
 AXES = {"std_ratio": None, "d_time_std_ratio": -2, "d_frequency_std_ratio": -1}
 """The axis of a mel along which differences are taken; None is the mel itself."""
+
+NAMES = (*AXES, "gv_ratio", "modulation_distance", "js", "js_half")
+"""Metrics of any mels; those of aligned frames, or of a warping, come beside them."""
 
 UNALIGNED = "the model speaks with durations of its own: its frames do not stand for the recording's"
 
@@ -62,20 +65,31 @@ def mel_rows(
             raise UserError(
                 f"utterance {i}: generated mel {np.shape(g)}, oracle {np.shape(o)}; sample with oracle durations"
             )
-    n = sum(len(o) for o in oracle)
+    n, near = sum(len(o) for o in oracle), "mcd" if aligned else "mcd_dtw"
     if bad := sum(np.count_nonzero(~np.isfinite(g)) for g in generated):
         why = f"{bad} of {sum(np.size(g) for g in generated)} generated values are not finite"
-        return [make_row(identity, "mel", m, None, n=n, why=why) for m in ("mel_l1", *AXES, "js", "js_half")]
+        return [make_row(identity, "mel", m, None, n=n, why=why) for m in ("mel_l1", *NAMES, near)]
 
     group, n_groups = _index(groups)
     weights = draws(n_groups, n_boot, seed)
     found = {}
+    both = list(zip(generated, oracle, strict=True))
+
+    def quotient(terms: list[np.ndarray]) -> Estimate:
+        return interval(lambda s: s[:, 0] / s[:, 1], [_by_group(terms, group, n_groups)], weights)
+
     if aligned:
-        errors = [np.array([mel_l1([g], [o]) * o.size, o.size]) for g, o in zip(generated, oracle, strict=True)]
-        found["mel_l1"] = interval(lambda s: s[:, 0] / s[:, 1], [_by_group(errors, group, n_groups)], weights)
+        found["mel_l1"] = quotient([np.array([mel_l1([g], [o]) * o.size, o.size]) for g, o in both])
+        found["mcd"] = quotient([_mcd(g, o) for g, o in both])
+    else:
+        found["mcd_dtw"] = quotient([sum(np.array(mel_metrics.mcd_dtw(x, o)) for x in _samples(g)) for g, o in both])
     for name, axis in AXES.items():
         sums = [_by_group([_moments(m, axis) for m in mels], group, n_groups) for mels in (generated, oracle)]
         found[name] = interval(_mean_ratio, sums, weights)
+    sums = [_by_group([_variances(m) for m in mels], group, n_groups) for mels in (generated, oracle)]
+    found["gv_ratio"] = interval(_mean_variance_ratio, sums, weights)
+    sums = [_by_group([_modulations(m) for m in mels], group, n_groups) for mels in (generated, oracle)]
+    found["modulation_distance"] = interval(_modulation_distance, sums, weights, divergence=True)
     edges = bin_edges(oracle)
     sums = [_by_group([_histograms(m, edges) for m in mels], group, n_groups) for mels in (generated, oracle)]
     found["js"] = interval(_mean_js, sums, weights, divergence=True)
@@ -94,6 +108,8 @@ def mel_floor_rows(oracle: Mels, groups: Sequence, identity: dict, seed: int = 0
         return over_halves(statistic, sums, sums, half)
 
     found = {name: floor([_moments(m, axis) for m in oracle], _mean_ratio) for name, axis in AXES.items()}
+    found["gv_ratio"] = floor([_variances(m) for m in oracle], _mean_variance_ratio)
+    found["modulation_distance"] = floor([_modulations(m) for m in oracle], _modulation_distance)
     found["js"] = found["js_half"] = floor([_histograms(m, edges) for m in oracle], _mean_js)
     return _rows(identity | {"family": "floor", "temperature": None}, found, sum(len(o) for o in oracle), n_groups)
 
@@ -101,7 +117,9 @@ def mel_floor_rows(oracle: Mels, groups: Sequence, identity: dict, seed: int = 0
 def _rows(identity: dict, found: dict[str, Estimate], n: int, n_groups: int) -> list[dict]:
     halved = "fewer than two groups: no halves can be made"
     undefined = halved if n_groups < 2 else "the oracle is constant in every mel bin"
-    return [make_row(identity, "mel", name, *estimate, n=n, why=undefined) for name, estimate in found.items()]
+    short = f"no utterance has {mel_metrics.SEGMENT} frames, or the oracle is constant in every mel bin"
+    why = {name: short if name == "modulation_distance" and n_groups > 1 else undefined for name in found}
+    return [make_row(identity, "mel", name, *estimate, n=n, why=why[name]) for name, estimate in found.items()]
 
 
 def _index(groups: Sequence) -> tuple[np.ndarray, int]:
@@ -134,9 +152,41 @@ def _ratios(generated: np.ndarray, oracle: np.ndarray) -> np.ndarray:
 
 
 def _mean_ratio(generated: np.ndarray, oracle: np.ndarray) -> np.ndarray:
-    ratios = _ratios(generated, oracle)
+    return _mean_over_bins(_ratios(generated, oracle))
+
+
+def _mean_over_bins(ratios: np.ndarray) -> np.ndarray:
+    """Of ratios [R, K, M], over samples and the bins that have one; [R]."""
     known = np.isfinite(ratios)
     return metrics.ratio(np.where(known, ratios, 0).sum(axis=(1, 2)), known.sum(axis=(1, 2)))
+
+
+def _mcd(generated: np.ndarray, oracle: np.ndarray) -> np.ndarray:
+    """Sum of the frames' MCD over samples, and their count, [2]."""
+    frames = mel_metrics.mcd_frames(_samples(generated), oracle)
+    return np.array([frames.sum(), frames.size])
+
+
+def _variances(mel: np.ndarray) -> np.ndarray:
+    """Of one utterance: 1, to be counted, and its global variance, [K, 2, M]."""
+    variance = mel_metrics.global_variance(_samples(mel))
+    return np.stack((np.ones_like(variance), variance), axis=1)
+
+
+def _mean_variance_ratio(generated: np.ndarray, oracle: np.ndarray) -> np.ndarray:
+    """Mean over samples and bins of the ratio of the utterances' mean variances, from [R, K, 2, M] and [R, 1, 2, M]."""
+    return _mean_over_bins(metrics.ratio(*(v[:, :, 1] / v[:, :, 0] for v in (generated, oracle))))
+
+
+def _modulations(mel: np.ndarray) -> np.ndarray:
+    """Summed modulation power, and in front of each bin's the count of segments, [K, M, 1 + F]."""
+    power, segments = mel_metrics.modulation_power(_samples(mel))
+    return np.concatenate((np.full((*power.shape[:-1], 1), float(segments)), power), axis=-1)
+
+
+def _modulation_distance(generated: np.ndarray, oracle: np.ndarray) -> np.ndarray:
+    means = [metrics.ratio(m[..., 1:], m[..., :1]) for m in (generated, oracle)]
+    return mel_metrics.modulation_distance(*means).mean(axis=1)
 
 
 def _histograms(mel: np.ndarray, edges: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from tts_gen.evaluation import plots, rows
 from tts_gen.evaluation.compare import Comparison, generated_mels, generated_prosody
 from tts_gen.evaluation.generate import Split, oracle_prosody, sayable
-from tts_gen.evaluation.headline import LABELS, headline
+from tts_gen.evaluation.headline import LABELS, headline, judged
 from tts_gen.evaluation.metrics import edges_for
 from tts_gen.evaluation.prosody import Prosody
 from tts_gen.evaluation.report import HOW_TO_READ, HOW_TO_READ_MELS, Section, commands, write_report
@@ -37,6 +37,9 @@ def write_page(
         text = "Text to speech, prosody and mel both generated, at the temperatures chosen on the validation split."
         sections.append(Section("Synthesised sentences", text, audio=list(speech)))
     sections.append(_training_section(c))
+    tables = [table for task in ("prosody", "acoustic") for table in judged(found, task, _by_run(c, chosen), c.split)]
+    if any(cells for *_, cells in tables):
+        sections.append(Section("Which metrics discriminate", _JUDGED, tables=tables, collapsed=True))
     header, cells = rows.table([r for r in found if r["split"] == c.split])
     sections.append(Section("All figures", "As in summary.json.", tables=[("", header, cells)], collapsed=True))
     sections.append(Section("Commands", commands(command_lines)))
@@ -55,8 +58,11 @@ def write_page(
 
 def headline_tables(c: Comparison, found: list[dict], chosen: dict[str, float], task: str):
     """Tables at the chosen temperatures, for page and terminal."""
-    by_run = {(run.label, str(run.path)): chosen[run.path.name] for run in c.runs if run.path.name in chosen}
-    return headline(found, task, by_run, c.split)
+    return headline(found, task, _by_run(c, chosen), c.split)
+
+
+def _by_run(c: Comparison, chosen: dict[str, float]) -> dict[tuple[str, str], float]:
+    return {(run.label, str(run.path)): chosen[run.path.name] for run in c.runs if run.path.name in chosen}
 
 
 def _temperature(run: Run, chosen: dict[str, float]) -> float | None:
@@ -101,6 +107,11 @@ def _prosody_sections(c: Comparison, found: list[dict], chosen: dict[str, float]
     ]
 
 
+_JUDGED = (
+    "A metric discriminates on this corpus if the interval of every control lies beyond the floor's, or the best "
+    "family's where there is no floor. The control of another utterance is real prosody, only to another text: "
+    "whatever does not compare with the text's own recording reaches it."
+)
 _MELODIES = "Several samples of each family at its chosen temperature over the recording's f0, phoneme by phoneme."
 
 

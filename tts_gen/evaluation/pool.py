@@ -1,14 +1,28 @@
-"""The metrics of one pool of values with intervals; metrics.py defines them, here they are functions of group sums."""
+"""The metrics of one pool of values with intervals; metrics.py and scores.py define them, here they are functions of
+group sums."""
+
+from functools import cached_property
 
 import numpy as np
 
-from tts_gen.evaluation import metrics
-from tts_gen.evaluation.bootstrap import Estimate, draws, group_histograms, group_sums, halves, interval, over_halves
+from tts_gen.evaluation import metrics, scores
+from tts_gen.evaluation.bootstrap import (
+    Estimate,
+    draws,
+    group_histograms,
+    group_sums,
+    halves,
+    interval,
+    over_halves,
+    spread,
+)
 
 SPLITS = 40
 """Random halves averaged for the floor."""
-GRID = 512
-"""Cells on which the interval of Wasserstein-1 is computed; its value is exact."""
+GRID = 256
+"""Cells on which intervals of Wasserstein-1 and energy distance are computed; their values are exact."""
+FLOORED = "std_ratio skewness_difference kurtosis_difference js js_half js_debiased wasserstein energy_distance".split()
+"""Metrics that have a floor."""
 
 
 class Pool:
@@ -65,40 +79,81 @@ class Pool:
         return self._mean(np.abs(self.x - self.y).mean(axis=1) * scale)
 
     def crps(self) -> Estimate:
-        return self._mean(metrics.crps_terms(self.generated, self.oracle))
+        return self._mean(scores.crps_terms(self.generated, self.oracle))
 
     def diversity(self) -> Estimate:
-        return self._mean(metrics.sample_spread(self.generated))
+        return self._mean(scores.sample_spread(self.generated))
 
     def best_of_k(self) -> Estimate:
-        errors, first = metrics.best_errors(self.generated, self.oracle, self.utterance)
+        errors, first = scores.best_errors(self.generated, self.oracle, self.utterance)
         return self._mean(errors, self.group[first])
 
+    def energy_score(self) -> Estimate:
+        errors, first = scores.energy_scores(self.generated, self.oracle, self.utterance)
+        return self._mean(errors, self.group[first])
+
+    def skewness(self) -> Estimate:
+        return self._mean_over_samples(lambda *sums: metrics.moments(*sums)[0], *self._powers[0])
+
+    def kurtosis(self) -> Estimate:
+        return self._mean_over_samples(lambda *sums: metrics.moments(*sums)[1], *self._powers[0])
+
+    def skewness_difference(self) -> Estimate:
+        return self._mean_over_samples(_difference(0), *self._powers[0], *self._powers[1])
+
+    def kurtosis_difference(self) -> Estimate:
+        return self._mean_over_samples(_difference(1), *self._powers[0], *self._powers[1])
+
     def js(self) -> Estimate:
-        return interval(_js, self._histograms(), self.weights, divergence=True)
+        return self._js_with_interval
 
     def js_half(self) -> Estimate:
-        return self._over_halves(_js, *self._histograms())
+        return self._over_halves(_js, *self._histograms)
+
+    def js_debiased(self) -> Estimate:
+        """The interval is that of `js`, moved."""
+        moved = float(metrics.js_jackknife(*self._histograms).mean()) - self.js().value
+        return Estimate(*(x + moved for x in self.js()))
 
     def wasserstein(self) -> Estimate:
-        p, q, width = self._grid()
-        found = interval(lambda p, q: _area(p, q) * width, (p, q), self.weights, divergence=True)
-        exact = metrics.wasserstein(self.generated, self.oracle)
-        return Estimate(exact, *(max(x + exact - found.value, 0) for x in (found.low, found.high)))
+        return self._between_distributions(metrics.wasserstein, _area)
+
+    def energy_distance(self) -> Estimate:
+        return self._between_distributions(metrics.energy_distance, _squared_area)
 
     def floor(self, metric: str) -> Estimate:
-        """std_ratio, js or wasserstein of one random half of the oracle's groups against the other half: mean over
-        halves, and the range of single halves."""
-        if metric == "js":
-            q = self._histograms()[1]
-            return self._over_halves(_js, q, q)
-        if metric == "wasserstein":
-            _, q, width = self._grid()
-            return self._over_halves(lambda p, q: _area(p, q) * width, q, q)
-        moments = np.concatenate(self._moments(self.y), axis=1)
-        return self._over_halves(
-            lambda a, b: metrics.ratio(metrics.std_of(*a.T), metrics.std_of(*b.T)), moments, moments
-        )
+        """One of FLOORED, of one random half of the oracle's groups against the other half: mean over halves, and the
+        range of single halves."""
+        if metric in ("js", "js_half"):
+            return self._over_halves(_js, self._histograms[1], self._histograms[1])
+        if metric == "js_debiased":
+            return self._debiased_floor()
+        if metric in ("wasserstein", "energy_distance"):
+            _, q, width = self._grid
+            area = _area if metric == "wasserstein" else _squared_area
+            return self._over_halves(lambda p, q: area(p, q) * width, q, q)
+        sums = np.concatenate(self._powers[1], axis=1)
+        if metric == "std_ratio":
+            return self._over_halves(
+                lambda a, b: metrics.ratio(metrics.std_of(*a.T[:3]), metrics.std_of(*b.T[:3])), sums, sums
+            )
+        order = ("skewness_difference", "kurtosis_difference").index(metric)
+        return self._over_halves(lambda a, b: _difference(order)(*a.T, *b.T), sums, sums)
+
+    def _debiased_floor(self) -> Estimate:
+        q = self._histograms[1]
+        if self.n_groups < 4:  # a half needs two groups, for one to be left out
+            return Estimate(np.nan, np.nan, np.nan)
+        drawn = halves(self.n_groups, SPLITS, self.seed)[:, :, None, None]
+        values = np.array([metrics.js_jackknife(half * q, (1 - half) * q)[0] for half in drawn])
+        return Estimate(float(values.mean()), *spread(values))
+
+    def _between_distributions(self, exact, area) -> Estimate:
+        """The exact distance, with an interval from the grid."""
+        p, q, width = self._grid
+        found = interval(lambda p, q: area(p, q) * width, (p, q), self.weights, divergence=True)
+        value = exact(self.generated, self.oracle)
+        return Estimate(value, *(max(x + value - found.value, 0) for x in (found.low, found.high)))
 
     def _mean(self, terms: np.ndarray, group: np.ndarray | None = None) -> Estimate:
         """Of terms over positions, or over what `group` gives the groups of."""
@@ -119,6 +174,17 @@ class Pool:
         """Count [G, 1] and sums of x and x^2 [G, K]."""
         return self._sums(np.ones_like(self.y)), self._sums(x), self._sums(x**2)
 
+    @cached_property
+    def _powers(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Count [G, 1] and sums of x to x^4 [G, K] of generated and oracle, less the oracle's mean."""
+        centred = [v - self.y.mean() for v in (self.x, self.y)]
+        return tuple([self._sums(np.ones_like(self.y)), *(self._sums(v**p) for p in (1, 2, 3, 4))] for v in centred)
+
+    @cached_property
+    def _js_with_interval(self) -> Estimate:
+        return interval(_js, self._histograms, self.weights, divergence=True)
+
+    @cached_property
     def _histograms(self) -> tuple[np.ndarray, np.ndarray]:
         """Generated [G, K, bins] and oracle [G, 1, bins] on the shared edges."""
         edges = metrics.edges_for(self.feature, self.oracle)
@@ -127,6 +193,7 @@ class Pool:
             for v in (self.x, self.y)
         )
 
+    @cached_property
     def _grid(self) -> tuple[np.ndarray, np.ndarray, float]:
         """Generated [G, K, GRID] and oracle [G, 1, GRID] over the range of both, and the width of a cell."""
         low, high = min(self.x.min(), self.y.min()), max(self.x.max(), self.y.max())
@@ -139,7 +206,21 @@ def _js(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return metrics.js_counts(p, q).mean(axis=-1)
 
 
+def _difference(order: int):
+    """Of skewness (0) or kurtosis (1), from counts and sums of four powers of generated, then of oracle."""
+    return lambda *sums: metrics.moments(*sums[:5])[order] - metrics.moments(*sums[5:])[order]
+
+
 def _area(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Area between the distribution functions of histograms p [R, K, cells], q [R, 1, cells], in cells, mean over K."""
+    return np.abs(_gap(p, q)).sum(axis=-1).mean(axis=-1)
+
+
+def _squared_area(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Twice the integral of the squared difference, likewise."""
+    return 2 * (_gap(p, q) ** 2).sum(axis=-1).mean(axis=-1)
+
+
+def _gap(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     p, q = (h.cumsum(axis=-1) / h.sum(axis=-1, keepdims=True) for h in (p, q))
-    return np.abs(p - q).sum(axis=-1).mean(axis=-1)
+    return p - q

@@ -1,19 +1,26 @@
-"""Rows for prosody: every metric of every feature, overall and by speaker and phoneme class, with intervals over
-groups."""
+"""Rows for prosody: every metric of every feature, overall and by speaker, style, length and phoneme class, with
+intervals over groups; of statistics of utterances overall. joint_prosody.py has those of f0 and duration together."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from tts_gen.evaluation import metrics
-from tts_gen.evaluation.pool import Pool
+from tts_gen.evaluation import utterance_metrics
+from tts_gen.evaluation.pool import FLOORED, Pool
 from tts_gen.evaluation.rows import make_row
 
 FEATURES = ("log_f0", "duration", "d_log_f0", "d_duration")
-OVERALL = "std std_ratio js js_half wasserstein rmse mae correlation best_of_k diversity crps".split()
-SCOPED = ("std", "std_ratio", "js", "rmse", "best_of_k")
-"""Metrics that are also reported by speaker and phoneme class, for log_f0 and duration."""
+UTTERANCE_FEATURES = tuple(utterance_metrics.MEANING)
+OVERALL = [*"std skewness kurtosis".split(), *FLOORED]
+OVERALL += "rmse mae correlation best_of_k energy_score diversity crps".split()
+OF_UTTERANCES = "std std_ratio js js_half js_debiased wasserstein rmse correlation crps".split()
+"""Metrics of UTTERANCE_FEATURES, which have one value for each utterance."""
+SCOPED = ("std", "std_ratio", "js", "rmse", "best_of_k", "energy_score")
+"""Metrics that are also reported by speaker, style, length and phoneme class, for log_f0 and duration."""
+OF_UTTERANCE_ERRORS = ("best_of_k", "energy_score")
+"""Metrics whose `n` counts utterances."""
+LENGTHS = ("short", "middle", "long")
 READABLE = {"log_f0": "cents", "duration": "ms"}
 """Units in which std, rmse and mae are given too."""
 LEAST_POSITIONS, LEAST_GROUPS = 200, 5
@@ -41,6 +48,8 @@ class Prosody:
     """[n] what is resampled together, integers or strings"""
     speaker: np.ndarray
     """[n] strings"""
+    style: np.ndarray
+    """[n] strings"""
     phone_class: np.ndarray
     """[n] strings, "pause" for pauses"""
     log_f0_std: np.ndarray
@@ -59,7 +68,7 @@ def prosody_rows(generated: Prosody, oracle: Prosody, identity: dict, n_boot: in
     A feature with no positions, or with a generated value that is not finite, gives null rows that say why."""
     rows = []
     for scope, keep in _scopes(oracle):
-        features = FEATURES if scope == "overall" else FEATURES[:2]
+        features = (*FEATURES, *UTTERANCE_FEATURES) if scope == "overall" else FEATURES[:2]
         for feature in features:
             valid = _valid(oracle, feature, keep)
             if scope != "overall" and not _enough(oracle, valid):
@@ -73,28 +82,40 @@ def floor_rows(oracle: Prosody, identity: dict, seed: int = 0) -> list[dict]:
 
     The value is the mean over random halves; low and high hold 95 % of single halves, which is what chance alone gives.
     `js_half` of a family is like for like with it; `js` of the floor is the same figure."""
-    rows = []
-    for feature in FEATURES:
+    rows, identity = [], of_floor(identity)
+    for feature in (*FEATURES, *UTTERANCE_FEATURES):
         values, at = _values(oracle, oracle, feature, _valid(oracle, feature, np.ones(len(oracle.voiced), bool)))
-        for metric in ("std_ratio", "js", "js_half", "wasserstein"):
+        few = len(np.unique(oracle.group[at])) < 2
+        pool = None if few else Pool(feature, *values, oracle.utterance[at], oracle.group[at], n_boot=1, seed=seed)
+        for metric in FLOORED if feature in FEATURES else [m for m in OF_UTTERANCES if m in FLOORED]:
             row = {"feature": feature, "metric": metric, "n": len(at)}
-            if len(np.unique(oracle.group[at])) < 2:
+            if pool is None:
                 why = "fewer than two groups: the oracle cannot be halved"
-                rows.append(make_row(_floor(identity), value=None, why=why, **row))
-                continue
-            pool = Pool(feature, values[0], values[1], oracle.utterance[at], oracle.group[at], n_boot=1, seed=seed)
-            rows.append(make_row(_floor(identity), **pool.floor(metric.removesuffix("_half"))._asdict(), **row))
+                rows.append(make_row(identity, value=None, why=why, **row))
+            else:
+                why = "the oracle is constant" if np.ptp(values[1]) == 0 else "fewer than four groups"
+                rows.append(make_row(identity, **pool.floor(metric)._asdict(), why=why, **row))
     return rows
 
 
-def _floor(identity: dict) -> dict:
+def of_floor(identity: dict) -> dict:
     return identity | {"family": "floor", "temperature": None}
 
 
+def length_class(utterance: np.ndarray) -> np.ndarray:
+    """One of LENGTHS for every position [n]: terciles of the utterances by their count of phonemes."""
+    count = utterance_metrics.counts(utterance)
+    # side "left": an utterance as long as the bound is below it, so that equal lengths stay together.
+    tercile = np.searchsorted(np.quantile(count, (1 / 3, 2 / 3)), count, side="left")
+    return np.repeat(np.array(LENGTHS)[tercile], count)
+
+
 def _scopes(oracle: Prosody) -> Iterator[tuple[str, np.ndarray]]:
-    """Names and masks [n]; speakers only where there are several."""
+    """Names and masks [n]; speakers, styles, lengths and classes only where there are several."""
     yield "overall", np.ones(len(oracle.voiced), bool)
-    for name, labels in (("speaker", oracle.speaker), ("class", oracle.phone_class)):
+    by_length = length_class(oracle.utterance)
+    every = {"speaker": oracle.speaker, "style": oracle.style, "length": by_length, "class": oracle.phone_class}
+    for name, labels in every.items():
         values = np.unique(labels)
         for value in values if len(values) > 1 else ():
             yield f"{name}:{value}", labels == value
@@ -114,17 +135,22 @@ def _values(
     generated: Prosody, oracle: Prosody, feature: str, valid: np.ndarray
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Generated and oracle values of the pool, and the positions [m] that carry their labels."""
-    name = feature.removeprefix("d_")
+    name = "log_f0" if feature.endswith("log_f0") else "duration"
     both = [np.asarray(getattr(p, name), float) for p in (generated, oracle)]
+    if feature in UTTERANCE_FEATURES:
+        at = np.flatnonzero(utterance_metrics.long_enough(oracle.utterance, valid))
+        scale = oracle.frame_seconds if name == "duration" else 1.0
+        of = [utterance_metrics.statistic(feature, v[..., at] * scale, at, oracle.utterance[at]) for v in both]
+        return of, at[utterance_metrics.starts(oracle.utterance[at])]
     if feature == name:
         return [v[..., valid] for v in both], np.flatnonzero(valid)
-    left, _ = metrics.pairs(oracle.utterance, valid)
-    return [metrics.differences(v, oracle.utterance, valid) for v in both], left
+    left, _ = utterance_metrics.pairs(oracle.utterance, valid)
+    return [utterance_metrics.differences(v, oracle.utterance, valid) for v in both], left
 
 
 def _feature_rows(generated, oracle, feature, valid, scope, identity, n_boot, seed) -> list[dict]:
     (x, y), at = _values(generated, oracle, feature, valid)
-    names = OVERALL if scope == "overall" else SCOPED
+    names = SCOPED if scope != "overall" else OF_UTTERANCES if feature in UTTERANCE_FEATURES else OVERALL
     units = [f"{m}_{READABLE[feature]}" for m in ("std", "rmse", "mae")] if feature in READABLE else []
     if problem := _problem(x, y, feature):
         return [make_row(identity, feature, m, None, n=len(at), scope=scope, why=problem) for m in [*names, *units]]
@@ -133,18 +159,21 @@ def _feature_rows(generated, oracle, feature, valid, scope, identity, n_boot, se
     scale = cents if feature == "log_f0" else oracle.frame_seconds * 1000
     rows = []
     for metric in names:
-        n = len(np.unique(pool.utterance)) if metric == "best_of_k" else len(at)
+        n = len(np.unique(pool.utterance)) if metric in OF_UTTERANCE_ERRORS else len(at)
         why = _why_undefined(metric, x, y, pool.n_groups)
         rows.append(make_row(identity, feature, metric, **getattr(pool, metric)()._asdict(), n=n, scope=scope, why=why))
     for metric in units:
         estimate = getattr(pool, metric.split("_")[0])(scale)
-        rows.append(make_row(identity, feature, metric, **estimate._asdict(), n=len(at), scope=scope))
+        why = "what one normalised unit is in cents is not known"
+        rows.append(make_row(identity, feature, metric, **estimate._asdict(), n=len(at), scope=scope, why=why))
     return rows
 
 
 def _problem(x: np.ndarray, y: np.ndarray, feature: str) -> str | None:
     """Why nothing can be computed, or None."""
     if not y.size:
+        if feature in UTTERANCE_FEATURES:
+            return f"no utterance has {utterance_metrics.FEWEST} phonemes in the pool"
         return "no voiced phonemes in the pool" if feature.endswith("log_f0") else "no phonemes in the pool"
     if bad := np.count_nonzero(~np.isfinite(x)):
         return f"{bad} of {x.size} generated values are not finite"
@@ -153,8 +182,8 @@ def _problem(x: np.ndarray, y: np.ndarray, feature: str) -> str | None:
 
 def _why_undefined(metric: str, x: np.ndarray, y: np.ndarray, n_groups: int) -> str:
     """Said where the metric's value turns out not to be a number."""
-    if metric in ("diversity", "crps"):
+    if metric in ("diversity", "crps", "energy_score"):
         return "one random sample: two or more are needed"
-    if metric == "js_half":
-        return f"{n_groups} group: two or more are needed to make halves"
+    if metric in ("js_half", "js_debiased"):
+        return f"{n_groups} group: two or more are needed, to make halves or to leave one out"
     return "the oracle is constant" if np.ptp(y) == 0 else "the generated values are constant"

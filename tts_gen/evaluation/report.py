@@ -16,16 +16,22 @@ HOW_TO_READ = """
 below 1, histogram too narrow, flat speech. The other families draw samples, whose spread and histogram (std ratio, JS
 divergence) should come near the oracle's at temperatures near 1. But these two do not see order: the control <em>L2 +
 noise</em>, the L2 prediction with independent noise of the residual's size, looks good on both and is no model of
-speech. A family that has learnt more than noise beats that control on best of K, on JS of the differences between
-neighbours (JS of Δ) or on bits per dimension. RMSE alone favours the mean. JS divergence of few values is biased
+speech; <em>L2 + AR noise</em> has the residual's autocorrelation too, and <em>other utterance</em> a real melody, of
+another text. A family that has learnt more beats the controls on differences between neighbours (std and JS of Δ), on
+the energy score (of an utterance as a whole) and best of K, and where a classifier is to tell it from the recordings
+(two-sample: its accuracy, 0.5 is by chance), or on bits per dimension. A heading marked ¹ does not discriminate on this
+corpus: some control's interval reaches the floor's or, where there is no floor, the best family's. JS divergence of few
+values is biased
 upwards: compare <em>JS halves</em>, half of the generated against the other half of the oracle, with the floor, half of
 the oracle against its other half. Small print: 95 % bootstrap intervals over groups of utterances (floor and JS halves:
 the range of single random halves).
 """
 HOW_TO_READ_MELS = """
 Std ratio is taken in every mel bin; Δ time and Δ frequency are the std ratios of differences from frame to frame and
-from bin to bin: below 1 is smear, far above 1 grain. After few training steps, as in the demo, diffusion mels are
-grainy: the last, low-noise part of denoising is learnt last.
+from bin to bin: below 1 is smear, far above 1 grain; <em>modulation</em> is the distance of the modulation spectra (how
+quickly each bin moves) in dB, MCD the mel-cepstral distortion in dB. The controls are made of the regression's
+predictions and of the recordings; a heading marked ¹ does not tell some of them from the floor. After few training
+steps, as in the demo, diffusion mels are grainy: the last, low-noise part of denoising is learnt last.
 """
 
 

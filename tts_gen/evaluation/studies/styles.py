@@ -19,7 +19,7 @@ from tts_gen.evaluation.prosody import Prosody, prosody_rows
 from tts_gen.evaluation.report import Section
 from tts_gen.evaluation.rows import make_row
 from tts_gen.evaluation.studies.outputs import Study
-from tts_gen.evaluation.utterance_metrics import utterance_statistics
+from tts_gen.evaluation.utterance_metrics import MEANING, long_enough, starts, statistic
 
 log = logging.getLogger(__name__)
 COLUMNS = {"log-f0 std ratio": ("log_f0", "std_ratio"), "log-f0 JS": ("log_f0", "js"),
@@ -120,5 +120,13 @@ def _styles(prosody: Prosody) -> np.ndarray:
 
 
 def _features(prosody: Prosody) -> np.ndarray:
-    """[K, utterances, statistics], 0 where one is not defined."""
-    return np.nan_to_num(np.moveaxis(np.array(list(utterance_statistics(prosody).values())), 0, -1))
+    """[K, utterances, statistics]: those of MEANING; 0 for an utterance that is too short for one."""
+    ids = np.unique(prosody.utterance)
+    log_f0, duration = np.atleast_2d(prosody.log_f0), np.atleast_2d(prosody.duration) * prosody.frame_seconds
+    found = np.zeros((len(log_f0), len(ids), len(MEANING)))
+    for i, name in enumerate(MEANING):
+        x, pool = (duration, ~prosody.pause) if name == "utt_rate" else (log_f0, prosody.voiced & ~prosody.pause)
+        at = np.flatnonzero(long_enough(prosody.utterance, pool))
+        of = prosody.utterance[at]
+        found[:, np.searchsorted(ids, of[starts(of)]), i] = statistic(name, x[:, at], at, of)
+    return np.nan_to_num(found)
