@@ -52,7 +52,8 @@ ALLOWED = {
     "torch_file": "config",
     "vocoders": "config torch_file",
     "convert": "config features layers text_encoder decoders joint front_end runs torch_file vocoders",
-    "evaluation": "config text corpora features batches runs vocoders torch_file progress",
+    "evaluation": "config text corpora features batches runs vocoders torch_file progress command "
+    "parallel speed synthesis writer",
     "synthesis": "config text corpora features batches runs vocoders",
     "demo": "config progress",
     "command": "config",

@@ -1,5 +1,5 @@
-"""One question, one command: `eval.py STUDY RUN... --out DIR`. A study is a file here with `study(c, options) -> Study`,
-and an entry in STUDIES."""
+"""One question, one command: `eval.py STUDY RUN... --out DIR`. A study is a file here with
+`study(c, options) -> Study`, and an entry in STUDIES."""
 
 import argparse
 import importlib

@@ -68,22 +68,25 @@ def _mels(c: Comparison, source: Run | None, run: Run, split: Split, temperature
         voiced = [replace(u, voiced=run.inventory.phone_voiced(u.phoneme)) for u in split.utterances]
         spoken = voiced if source is None else add_prosody(voiced, source, prosody_key, temperature)
         mels = mels_of(spoken, run, acoustic_key, temperature)
-        return {"mel": np.concatenate(mels).astype(np.float16), "frames": np.array([len(mel) for mel in mels])}
+        return {"mel": np.concatenate(mels), "frames": np.array([len(mel) for mel in mels])}
 
     identities = [identity_of(r, split, 1, c.seed) for r in (source, run) if r]
     name = f"{source.path.name if source else 'recordings'}_{run.path.name}_{split.name}_tau{temperature:g}.npz"
     arrays = cached(c.out / "samples" / name, " ".join(identities), generate)
-    return np.split(arrays["mel"].astype(np.float32), np.cumsum(arrays["frames"])[:-1])
+    return np.split(arrays["mel"], np.cumsum(arrays["frames"])[:-1])
 
 
 def _answer(at: dict, acoustic: list[Run], prosody: list[Run]) -> list[str]:
     sentences = []
     for run in acoustic:
-        own = at[run.path.name, "recordings"]["js"]
-        gaps = {p.path.name: at[run.path.name, p.path.name]["js"]["value"] - own["value"] for p in prosody}
-        least = min(gaps, key=gaps.get)
+        js = {name: of["js"]["value"] for (acoustic_run, name), of in at.items() if acoustic_run == run.path.name}
+        if broken := [name for name, value in js.items() if value is None]:
+            sentences.append(f"{run.path.name}: mels from the prosody of {', '.join(broken)} are not finite.")
+            continue
+        gaps = {p.path.name: js[p.path.name] - js["recordings"] for p in prosody}
+        least = min(gaps, key=lambda name: abs(gaps[name]))
         sentences.append(
-            f"{run.path.name}: JS of mels {own['value']:.3f} from the recordings' prosody; generated prosody changes it "
-            f"by {', '.join(f'{gap:+.3f} ({name})' for name, gap in gaps.items())}; least with {least}."
+            f"{run.path.name}: JS of mels {js['recordings']:.3f} from the recordings' prosody; generated prosody "
+            f"changes it by {', '.join(f'{gap:+.3f} ({name})' for name, gap in gaps.items())}; least with {least}."
         )
     return sentences

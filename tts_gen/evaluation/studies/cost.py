@@ -130,16 +130,17 @@ def _training(c: Comparison, task: str) -> tuple[tuple, list[dict]]:
     for run in c.of_task(task):
         lines = read_lines(run.path / "metrics.jsonl")
         later = lines[len(lines) // 2 :]
-        figures = {
-            metric: statistics.median([line[key] for line in later if key in line]) if later and key in later[-1] else None
-            for metric, key in (("training_positions", "positions_per_second"), ("step_seconds", "step_seconds"))
-        }
+        figures = {}
+        for metric, key in (("training_positions", "positions_per_second"), ("step_seconds", "step_seconds")):
+            values = [line[key] for line in later if key in line]
+            figures[metric] = statistics.median(values) if values else None
         why = f"{run.path / 'metrics.jsonl'} does not tell"
         identity = c.identity(run, task, c.split, None, 1)
         rows += [make_row(identity, task, m, v, n=len(later), why=why) for m, v in figures.items()]
         cells.append([run.path.name, str(run.step), *map(_shown, figures.values())])
     unit = "phonemes" if task == "prosody" else "frames"
-    return (f"Training: {task}, as logged when it ran", ["run", "step", f"{unit} a second", "seconds a step"], cells), rows
+    header = ["run", "step", f"{unit} a second", "seconds a step"]
+    return (f"Training: {task}, as logged when it ran", header, cells), rows
 
 
 def _shown(value: float | None) -> str:

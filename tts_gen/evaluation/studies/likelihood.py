@@ -1,7 +1,7 @@
 """Held-out bits per dimension of all families in one table, and which differences are more than chance.
 
-Exact for flow, Gaussian and mixture regression; with a scale fitted on validation for L1 and L2; by the probability-flow
-ODE for diffusion and flow matching (hundreds of network evaluations an utterance).
+Exact for flow, Gaussian and mixture regression; with a scale fitted on validation for L1 and L2; by the
+probability-flow ODE for diffusion and flow matching (hundreds of network evaluations an utterance).
 """
 
 import argparse
@@ -20,7 +20,6 @@ from tts_gen.evaluation.headline import CAPTIONS, figure
 from tts_gen.evaluation.report import Section
 from tts_gen.evaluation.significance import holm
 from tts_gen.evaluation.studies.outputs import Study
-from tts_gen.runs import Run
 
 log = logging.getLogger(__name__)
 BOOTSTRAPS = 2000

@@ -47,7 +47,7 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
     labelled = len({c.store.index[p].style for p in test.positions} - {"unknown"}) > 1
     oracle, known = (_with_styles(c, split, labelled) for split in (test, train))
     if len(set(oracle.style)) < 2:
-        raise UserError(f"{c.store.root}: all {c.split} utterances are of one style or type, {oracle.style[0]!r}")
+        raise UserError(f"{c.store.root}: all {c.split} utterances are of one style or type, '{oracle.style[0]}'")
     heard = _classifier(known)
     found, of_run, recognised = [], {}, {}
     for run in runs:
@@ -69,11 +69,12 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
     tables = []
     for style in styles:
         n = len(np.unique(oracle.utterance[oracle.style == style]))
-        cells = [[name, *(figure(of.get((style, *column))) for column in COLUMNS.values())] for name, of in of_run.items()]
+        columns = [(style, *column) for column in COLUMNS.values()]
+        cells = [[name, *(figure(of.get(column)) for column in columns)] for name, of in of_run.items()]
         tables.append((f"{style} ({n} utterances)", ["run", *COLUMNS], cells))
     chance = 1 / len(styles)
-    tables.append(("Balanced accuracy of a classifier of recorded prosody", ["prosody of", "accuracy"],
-                   [[name, f"{value:.2f}"] for name, value in recognised.items()]))  # fmt: skip
+    cells = [[name, f"{value:.2f}"] for name, value in recognised.items()]
+    tables.append(("Balanced accuracy of a classifier of recorded prosody", ["prosody of", "accuracy"], cells))
     text = (f"By {'label' if labelled else 'type of utterance'}. The classifier (logistic regression on the utterance's "
             f"statistics, trained on the recordings of the training split; chance is {chance:.2f}) hears the style of "
             "the recordings as well as its figure says; a family whose figure is lower has less of it. Styles with "
@@ -93,7 +94,7 @@ def _with_styles(c: Comparison, split: Split, labelled: bool) -> Prosody:
 
 def _classifier(known: Prosody):
     """A function of a set of prosody: balanced accuracy with which styles are heard in it, mean over samples."""
-    from sklearn.linear_model import LogisticRegressionCV
+    from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import balanced_accuracy_score
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -102,9 +103,10 @@ def _classifier(known: Prosody):
     names, counts = np.unique(y, return_counts=True)
     usable = names[counts >= LEAST]
     if len(usable) < 2:
-        raise UserError(f"fewer than two styles have {LEAST} training utterances: {dict(zip(names, counts, strict=True))}")
+        of = ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
+        raise UserError(f"fewer than two styles have {LEAST} training utterances: {of}")
     keep = np.isin(y, usable)
-    model = make_pipeline(StandardScaler(), LogisticRegressionCV(class_weight="balanced", max_iter=2000))
+    model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=2000))
     model.fit(x[keep], y[keep])
 
     def accuracy(prosody: Prosody) -> float:

@@ -39,11 +39,10 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
         if task in ACCURACY:
             chosen["accuracy"] = {run.path.name: _least(val, str(run.path), ACCURACY[task]) for run in generative}
         tables = [_table(c, of_task, generative, chosen, feature, CURVES[task]) for feature in FEATURES[task]]
-        images = [
-            (feature, plots.temperature_curves(
-                of_task, {name: (feature, metric) for name, metric in CURVES[task].items()}, c.split, {"std_ratio": 1.0}))
-            for feature in FEATURES[task]
-        ]  # fmt: skip
+        images = []
+        for feature in FEATURES[task]:
+            columns = {name: (feature, metric) for name, metric in CURVES[task].items()}
+            images.append((feature, plots.temperature_curves(of_task, columns, c.split, {"std_ratio": 1.0})))
         sections.append(Section(task.capitalize(), __doc__.split("\n\n")[1], images=images, tables=tables))
         for run in generative:
             of = ", ".join(f"{at[run.path.name]:g} by {criterion}" for criterion, at in chosen.items())
@@ -54,7 +53,7 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
 def _least(val: list[dict], run: str, metric: str) -> float:
     """Temperature with the least sum over features, each in units of its value at the lowest temperature."""
     costs: dict[float, float] = {}
-    for feature in {r["feature"] for r in val if r["metric"] == metric and not r["feature"].startswith(("d_", "utt_"))}:
+    for feature in {r["feature"] for r in val if r["metric"] == metric} & {f for of in FEATURES.values() for f in of}:
         of = {r["temperature"]: r["value"] for r in val
               if (r["run"], r["metric"], r["feature"]) == (run, metric, feature) and r["value"] is not None}  # fmt: skip
         for t, value in of.items():
@@ -65,7 +64,8 @@ def _least(val: list[dict], run: str, metric: str) -> float:
 
 
 def _table(c: Comparison, found: list[dict], generative, chosen: dict, feature: str, curves: dict) -> tuple:
-    at = {(r["run"], r["temperature"], r["metric"]): r for r in found if (r["feature"], r["split"]) == (feature, c.split)}
+    found = [r for r in found if (r["feature"], r["split"]) == (feature, c.split)]
+    at = {(r["run"], r["temperature"], r["metric"]): r for r in found}
     cells = []
     for run in generative:
         asked = {f"{t:g} ({criterion})": t for criterion, of in chosen.items() for t in [of[run.path.name]]}

@@ -1,0 +1,152 @@
+"""Every study on small runs: what it leaves in OUT, and what must hold of its figures."""
+
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from models import make_store, small_config, small_decoder, write_untrained
+
+from tts_gen import command, doors
+from tts_gen.evaluation.prosody import Prosody
+from tts_gen.evaluation.studies import STUDIES, likelihood, outputs, styles
+
+OPTIONS = {
+    "steps": ["--grid", "2,4", "--solvers", "euler,dpm++2m"],
+    "cost": ["--batches", "1,2", "--repeats", "2"],
+}
+TOLD = {
+    "temperature": r"prosody_flow: [\d.]+ by distribution, [\d.]+ by accuracy \(chosen on val\)",
+    "steps": "prosody_diffusion, dpm\\+\\+2m: from \\d network evaluations on",
+    "likelihood": "prosody: (flow|l2|diffusion) gives the held-out data the most probability",
+    "cost": "prosody, 2 at once: prosody_\\w+ is the fastest",
+    "conditioning": "acoustic_l1: JS of mels 0.\\d+ from the recordings' prosody",
+    "paper": "claims not testable here",
+}
+"""what the answer of each study says"""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def runs(store, tmp_path_factory) -> list[str]:
+    folder = tmp_path_factory.mktemp("runs")
+    of = {
+        "prosody_l2": ("prosody", "regression", {}),
+        "prosody_flow": ("prosody", "flow", {}),
+        "prosody_diffusion": ("prosody", "diffusion", {"solver_steps": 4}),
+        "acoustic_l1": ("acoustic", "regression", {"loss": "l1"}),
+        "acoustic_flow": ("acoustic", "flow", {}),
+    }
+    for name, (task, family, changes) in of.items():
+        config = replace(small_config(task, family, store.root), decoder=small_decoder(family, **changes))
+        write_untrained(config, store, folder / name)
+    return [str(folder / name) for name in of]
+
+
+@pytest.mark.parametrize("study", [name for name in STUDIES if name != "styles"])
+def test_a_study_leaves_rows_tables_and_a_report(study, runs, tmp_path, capsys):
+    common = ["--out", str(tmp_path), "--temperatures", "0,1", "--samples", "2"]
+    assert doors.evaluate([study, *runs, *common, *OPTIONS.get(study, [])]) == command.DONE
+    said = capsys.readouterr().out
+    assert re.search(TOLD[study], said), said
+    rows = json.loads((tmp_path / "summary.json").read_text())
+    assert rows and all(row["value"] is not None or row["why"] for row in rows)
+    page = (tmp_path / "report.html").read_text()
+    assert "http://" not in page and "https://" not in page and page.count("<table") >= 3
+    assert "| --- |" in (tmp_path / "tables.md").read_text()
+    assert (tmp_path / "tables.tex").read_text().count("\\toprule") >= 1
+    assert list((tmp_path / "tensorboard").iterdir())
+    check = globals().get(f"of_{study}")
+    if check:
+        check(rows)
+
+
+def of_steps(rows):
+    found = {(r["solver"], r["steps"]) for r in rows}
+    assert found == {(s, n) for s in ("euler", "dpm++2m") for n in (2, 4)}
+    assert {r["family"] for r in rows} == {"diffusion"}
+
+
+def of_likelihood(rows):
+    assert [r["family"] for r in rows] == ["l2", "flow", "diffusion", "l1", "flow"]
+    assert all(np.isfinite(r["value"]) for r in rows)
+
+
+def of_cost(rows):
+    at = {(r["run"].split("/")[-1], r["scope"], r["metric"]): r["value"] for r in rows}
+    assert at["prosody_diffusion", "batch:1", "network_evaluations"] == 4
+    assert at["prosody_flow", "batch:1", "network_evaluations"] == 1
+    # The network of diffusion is evaluated four times; padding does not change with the batch.
+    assert 1.5 < at["prosody_diffusion", "batch:1", "gflop"] / at["prosody_l2", "batch:1", "gflop"]
+    assert all(r["value"] > 0 for r in rows if r["metric"] == "real_time_factor")
+
+
+def of_conditioning(rows):
+    scopes = {r["scope"] for r in rows}
+    assert scopes == {f"prosody:{s}" for s in ("recordings", "prosody_l2", "prosody_flow", "prosody_diffusion")}
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["steps", 0], "no run among these has a solver"),
+    (["conditioning", 0], "at least one prosody run and one acoustic run"),
+    (["temperature", 0], "no run among these draws samples"),
+    (["styles", 0], "all test utterances are of one style or type, 'statement'"),
+    (["styles", 3], "needs prosody runs"),
+    (["steps", 2, "--solvers", "heum"], "has euler, midpoint, heun, sde"),
+    (["cost", 0, "--batches", "99"], "--batches 99: split test has 9 utterances"),
+])  # fmt: skip
+def test_what_a_study_needs_is_said(arguments, message, runs, tmp_path, capsys):
+    study, i, *more = arguments
+    assert doors.evaluate([study, runs[i], "--out", str(tmp_path), *more]) == command.FAILED
+    assert message in capsys.readouterr().err
+
+
+def test_types_of_utterance():
+    texts = {"Is it?": "question", 'He said "no!"': "exclamation", "One, two, three.": "list", "One, two.": "statement"}
+    assert {text: styles.kind(text) for text in texts} == texts
+
+
+def planted(n: int, rising: np.ndarray, seed: int) -> Prosody:
+    """Utterances of ten phonemes; "up" rises at its end."""
+    rng, style = np.random.default_rng(seed), np.where(rising, "up", "down")
+    log_f0 = rng.normal(0, 0.3, (n, 10)) + np.outer(np.where(rising, 1, -1), np.arange(10) > 8)
+    of = {name: np.repeat(x, 10) for name, x in zip(("utterance", "group", "style"), (np.arange(n), np.arange(n), style))}
+    flat = np.ones(10 * n, bool)
+    return Prosody(log_f0=log_f0.ravel(), duration=rng.integers(3, 9, 10 * n), voiced=flat, pause=~flat,
+                   speaker=np.full(10 * n, "a"), phone_class=np.full(10 * n, "vowel"), log_f0_std=np.full(10 * n, 0.2),
+                   frame_seconds=0.0116, **of)  # fmt: skip
+
+
+def test_a_planted_style_is_heard_in_what_has_it_alone():
+    rising = np.arange(80) % 2 == 0
+    heard = styles._classifier(planted(80, rising, 0))
+    other = planted(80, rising, 1)
+    assert heard(other) > 0.95
+    mean = replace(other, log_f0=np.zeros_like(other.log_f0))
+    assert heard(mean) == 0.5
+    mixed = replace(other, log_f0=np.stack([other.log_f0, np.zeros_like(other.log_f0)]),
+                    duration=np.stack([other.duration] * 2))  # fmt: skip
+    assert 0.7 < heard(mixed) < 0.8
+
+
+def test_differences_of_likelihood_are_paired():
+    """A constant difference is sure however much utterances vary; none is not."""
+    rng, n = np.random.default_rng(0), 60
+    nats, error, dimensions = rng.normal(0, 50, n), np.zeros(n), rng.integers(20, 60, n).astype(float)
+    better = nats + 0.05 * np.log(2) * dimensions
+    equal = nats + rng.permutation(np.repeat((-1.0, 1.0), n // 2))
+    of = {name: (x, error, dimensions) for name, x in (("a", nats), ("better", better), ("equal", equal))}
+    by = {(d["a"], d["b"]): d for d in likelihood.pairs(of, np.arange(n) // 2, 0)}
+    assert by["a", "better"]["difference"] == pytest.approx(0.05)
+    assert by["a", "better"]["p_holm"] < 0.01 < 0.05 < by["a", "equal"]["p_holm"]
+    assert by["a", "equal"]["low"] < 0 < by["a", "equal"]["high"]
+
+
+def test_latex_escapes():
+    made = outputs.latex("50 % of a_b", ["τ", "x & y"], [["1", "0.5\n0.4–0.6"]])
+    assert r"50 \% of a\_b" in made and r"$\tau$ & x \& y \\" in made and r"0.5 {\scriptsize (0.4--0.6)}" in made
