@@ -115,7 +115,8 @@ def planted(n: int, rising: np.ndarray, seed: int) -> Prosody:
     """Utterances of ten phonemes; "up" rises at its end."""
     rng, style = np.random.default_rng(seed), np.where(rising, "up", "down")
     log_f0 = rng.normal(0, 0.3, (n, 10)) + np.outer(np.where(rising, 1, -1), np.arange(10) > 8)
-    of = {name: np.repeat(x, 10) for name, x in zip(("utterance", "group", "style"), (np.arange(n), np.arange(n), style))}
+    of = {"utterance": np.arange(n), "group": np.arange(n), "style": style}
+    of = {name: np.repeat(x, 10) for name, x in of.items()}
     flat = np.ones(10 * n, bool)
     return Prosody(log_f0=log_f0.ravel(), duration=rng.integers(3, 9, 10 * n), voiced=flat, pause=~flat,
                    speaker=np.full(10 * n, "a"), phone_class=np.full(10 * n, "vowel"), log_f0_std=np.full(10 * n, 0.2),

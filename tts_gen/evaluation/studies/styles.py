@@ -74,7 +74,7 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
         tables.append((f"{style} ({n} utterances)", ["run", *COLUMNS], cells))
     chance = 1 / len(styles)
     cells = [[name, f"{value:.2f}"] for name, value in recognised.items()]
-    tables.append(("Balanced accuracy of a classifier of recorded prosody", ["prosody of", "accuracy"], cells))
+    tables.append(("Balanced accuracy of the classifier", ["prosody of", "accuracy"], cells))
     text = (f"By {'label' if labelled else 'type of utterance'}. The classifier (logistic regression on the utterance's "
             f"statistics, trained on the recordings of the training split; chance is {chance:.2f}) hears the style of "
             "the recordings as well as its figure says; a family whose figure is lower has less of it. Styles with "

@@ -53,7 +53,8 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
 def _least(val: list[dict], run: str, metric: str) -> float:
     """Temperature with the least sum over features, each in units of its value at the lowest temperature."""
     costs: dict[float, float] = {}
-    for feature in {r["feature"] for r in val if r["metric"] == metric} & {f for of in FEATURES.values() for f in of}:
+    known = {feature for of in FEATURES.values() for feature in of}
+    for feature in known & {r["feature"] for r in val if r["metric"] == metric}:
         of = {r["temperature"]: r["value"] for r in val
               if (r["run"], r["metric"], r["feature"]) == (run, metric, feature) and r["value"] is not None}  # fmt: skip
         for t, value in of.items():
