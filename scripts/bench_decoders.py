@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tts_gen import command
 from tts_gen.decoders import DECODERS
 
 MELS = 80
@@ -82,7 +81,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", default=",".join(CASES), help="comma list of " + ", ".join(CASES))
     options = parser.parse_args()
-    command.tune_compiler()
     print("decoder  parameters  compile s  step s  frames/s  GFLOP/s   peak  % of peak")
     for name in options.only.split(","):
         r = measure(name, options.repeats)

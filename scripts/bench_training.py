@@ -163,10 +163,6 @@ def main() -> None:
     parser.add_argument("store")
     parser.add_argument("what", choices=("overhead", "devices", "memory", "flat"))
     options = parser.parse_args()
-
-    from tts_gen import command
-
-    command.use_compile_cache()
     globals()[options.what](str(Path(options.store).absolute()))
 
 

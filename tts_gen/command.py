@@ -5,7 +5,6 @@ to go on.
 """
 
 import argparse
-import importlib.metadata
 import logging
 import os
 import sys
@@ -48,24 +47,13 @@ def guarded(command: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]
 
 
 def use_compile_cache() -> None:
-    """Keeps compiled programs in a folder, so that only the first run of a model waits for the compiler. Must come
-    before all other use of jax."""
-    tune_compiler()
+    """Keeps compiled programs in a folder, so that only the first run of a model waits for the compiler."""
     import jax
 
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tts_gen" / "jax"
     jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(default)))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
-def tune_compiler() -> None:
-    """XLA's newer emitters for the CPU compile a third longer, and what they make is no faster. Must come before all
-    other use of jax."""
-    flags = os.environ.get("XLA_FLAGS", "")
-    known = importlib.metadata.version("jaxlib").startswith("0.10.")  # XLA dies of a flag that it does not know
-    if known and "xla_cpu_use_fusion_emitters" not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false"
 
 
 def _number(text: str, low: float, strict: bool = False) -> float:
