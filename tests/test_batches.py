@@ -12,11 +12,13 @@ from models import make_store, small_config, with_train
 
 from tts_gen.batches import (
     Crop,
+    Plan,
     TrainingBatches,
     batch_rows,
     crop_frames,
     frame_arrays,
     prosody_batch,
+    training_positions,
     validation_batches,
 )
 from tts_gen.config import Data, UserError
@@ -184,3 +186,18 @@ def test_crops_line_up_with_the_whole_utterance(duration, frames, at, context):
     np.testing.assert_array_equal(arrays["frame_position"][0], part.mel[:, 1])
     if len(u.mel) >= frames and duration.min() * (data.max_phonemes - 2) >= frames:
         assert len(part.mel) == frames
+
+
+def test_a_part_of_the_training_data_is_nested_in_a_larger_one(store):
+    def chosen(n, seed=0):
+        c = small_config(features=store.root, seed=seed)
+        return set(training_positions(store, replace(c, data=replace(c.data, utterances=n))))
+
+    assert chosen(5) < chosen(20) < chosen(0) == set(store.split("train")) == chosen(42)
+    assert len(chosen(5)) == 5 and chosen(5) != chosen(5, seed=1)
+    c = small_config(features=store.root)
+    few = replace(c, data=replace(c.data, utterances=5))
+    assert {p for members in Plan.build(store, few, "train").members.values() for p in members} == chosen(5)
+    assert len(Plan.build(store, few, "val").members) > 0
+    with pytest.raises(UserError, match="data.utterances is 43, but the training split of .* has 42"):
+        chosen(43)

@@ -29,7 +29,7 @@ def page(tmp_path_factory):
         ("curves", plots.temperature_curves(made, {"JS": ("log_f0", "js")}, target={"js": 0})),
         ("f0", plots.f0_curves(hz, {"l2": hz, "flow": np.stack((hz + 5, hz - 5))}, np.full(20, 0.1))),
         ("mels", plots.mels({"Oracle": mel, "l1": mel * 0.5}, 0.0116)),
-        ("loss", plots.training_curves({"Prosody": {"flow": ([1, 2, 3], [3.0, 2.0, 1.5])}})),
+        ("loss", plots.curves({"Prosody": {"flow": ([1, 2, 3], [3.0, 2.0, 1.5])}}, "loss")),
     ]
     wave = (0.5 * np.sin(np.arange(22050) * 0.05)).astype(np.float32)
     file = tmp_path_factory.mktemp("audio") / "tone.wav"

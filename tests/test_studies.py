@@ -10,7 +10,8 @@ from models import make_store, small_config, small_decoder, write_untrained
 
 from tts_gen import command, doors
 from tts_gen.evaluation.prosody import Prosody
-from tts_gen.evaluation.studies import STUDIES, likelihood, outputs, styles
+from tts_gen.evaluation.studies import STUDIES, likelihood, outputs, scaling, styles
+from tts_gen.runs import load
 
 OPTIONS = {
     "steps": ["--grid", "2,4", "--solvers", "euler,dpm++2m"],
@@ -22,6 +23,7 @@ TOLD = {
     "likelihood": "prosody: (flow|l2|diffusion) gives the held-out data the most probability",
     "cost": "prosody, 2 at once: prosody_\\w+ is the fastest",
     "conditioning": "acoustic_l1: JS of mels 0.\\d+ from the recordings' prosody",
+    "scaling": "l2: from 12 to 42 utterances, JS of log_f0 goes from",
     "paper": "claims not testable here",
 }
 """what the answer of each study says"""
@@ -45,13 +47,20 @@ def runs(store, tmp_path_factory) -> list[str]:
     for name, (task, family, changes) in of.items():
         config = replace(small_config(task, family, store.root), decoder=small_decoder(family, **changes))
         write_untrained(config, store, folder / name)
+    few = replace(config := small_config("prosody", "regression", store.root), data=replace(config.data, utterances=12))
+    write_untrained(few, store, folder / "prosody_few")
+    for i, name in enumerate((*of, "prosody_few")):
+        lines = [{"step": s, "loss": 2 / s, "step_seconds": 0.1 * (i + 1)} | ({"val_loss": 1 / s} if s % 5 == 0 else {})
+                 for s in range(1, 11)]  # fmt: skip
+        (folder / name / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return [str(folder / name) for name in of]
 
 
 @pytest.mark.parametrize("study", [name for name in STUDIES if name != "styles"])
 def test_a_study_leaves_rows_tables_and_a_report(study, runs, tmp_path, capsys):
     common = ["--out", str(tmp_path), "--temperatures", "0,1", "--samples", "2"]
-    assert doors.evaluate([study, *runs, *common, *OPTIONS.get(study, [])]) == command.DONE
+    more = [runs[0].replace("_l2", "_few")] if study == "scaling" else []
+    assert doors.evaluate([study, *runs, *more, *common, *OPTIONS.get(study, [])]) == command.DONE
     said = capsys.readouterr().out
     assert re.search(TOLD[study], said), said
     rows = json.loads((tmp_path / "summary.json").read_text())
@@ -84,6 +93,13 @@ def of_cost(rows):
     # The network of diffusion is evaluated four times; padding does not change with the batch.
     assert 1.5 < at["prosody_diffusion", "batch:1", "gflop"] / at["prosody_l2", "batch:1", "gflop"]
     assert all(r["value"] > 0 for r in rows if r["metric"] == "real_time_factor")
+
+
+def test_a_learning_curve_is_read_at_equal_steps_and_seconds(runs):
+    curve = scaling.curve(load(runs[1]))
+    np.testing.assert_allclose(curve.seconds, [1.0, 2.0])
+    assert list(curve.steps) == [5, 10] and curve.best(curve.steps, 7) == 0.2
+    assert curve.best(curve.seconds, 2.0) == 0.1 and curve.best(curve.seconds, 0.5) is None
 
 
 def of_conditioning(rows):

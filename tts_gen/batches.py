@@ -40,7 +40,7 @@ class Plan:
     @classmethod
     def build(cls, store: FeatureStore, config: Config, split: str) -> "Plan":
         """Raises UserError when the split is empty, or no bucket holds any of it."""
-        positions = store.split(split)
+        positions = training_positions(store, config) if split == "train" else store.split(split)
         buckets = np.array(sorted(config.data.buckets))
         if len(bad := buckets[buckets % 4 > 0]):
             raise UserError(f"data.buckets: {bad[0]} is not a multiple of 4")
@@ -157,6 +157,16 @@ def validation_batches(
 SHORTEST = {"prosody": 32, "acoustic": 256}
 """length of the shortest batch of whole utterances; each longer one is four times the last, so few shapes are
 compiled"""
+
+
+def training_positions(store: FeatureStore, config: Config) -> np.ndarray:
+    """Positions in the index that a config trains on, ascending. Raises UserError where data.utterances asks for more
+    than there are."""
+    positions, n = store.split("train"), config.data.utterances
+    if n > len(positions):
+        raise UserError(f"data.utterances is {n}, but the training split of {store.root} has {len(positions)}")
+    order = np.random.default_rng((config.train.seed, 1)).permutation(positions)
+    return np.sort(order[: n or len(positions)])
 
 
 def whole_batches(

@@ -192,4 +192,4 @@ def _training_section(c: Comparison) -> Section:
         for run in c.runs
     ]
     table = ("Parameters, and the step with the lowest validation loss", ["run", "encoder", "decoder", "step"], sizes)
-    return Section("Training", text, images=[("", plots.training_curves(curves))] if curves else [], tables=[table])
+    return Section("Training", text, images=[("", plots.curves(curves, "loss"))] if curves else [], tables=[table])

@@ -215,16 +215,15 @@ def mels(panels: Mapping[str, np.ndarray], frame_seconds: float) -> bytes:
 
 
 @_styled
-def training_curves(curves: Mapping[str, Mapping[str, tuple[Sequence, Sequence]]]) -> bytes:
-    """A panel for each title; its curves are family -> (steps, losses)."""
-    figure, axes = _figure(1, len(curves), 2.9)
-    for axis, (title, of) in zip(axes[0], curves.items(), strict=True):
-        for family, (steps, losses) in of.items():
-            axis.plot(steps, losses, color=_colour(family), linewidth=1.5, label=LABELS.get(family, family))
+def curves(panels: Mapping[str, Mapping[str, tuple[Sequence, Sequence]]], unit: str) -> bytes:
+    """A panel for each title; its lines are label -> (x, y). A family's label has the family's colour."""
+    figure, axes = _figure(1, len(panels), 2.9)
+    for axis, (title, of) in zip(axes[0], panels.items(), strict=True):
+        for label, (x, y) in of.items():
+            axis.plot(x, y, color=COLOURS.get(label), linewidth=1.5, label=LABELS.get(label, label))
         axis.set_title(title)
-        axis.set_xlabel("step")
-        axis.legend()
-    axes[0, 0].set_ylabel("loss")
+        axis.legend(fontsize=8)
+    axes[0, 0].set_ylabel(unit)
     return _png(figure)
 
 

@@ -53,6 +53,10 @@ STUDIES = {
         "which family serves which style, by label, or by type of utterance where there are none",
         {"--temperature": TEMPERATURE},
     ),
+    "scaling": Question(
+        "what more data and longer training bring, at equal steps and at equal seconds",
+        {"--temperature": TEMPERATURE},
+    ),
     "paper": Question("the paper's tables, and what of its claims is reproduced here", {}),
 }
 """compare, the default, is not among them: it is `eval.py RUN...`"""

@@ -75,10 +75,12 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
     chance = 1 / len(styles)
     cells = [[name, f"{value:.2f}"] for name, value in recognised.items()]
     tables.append(("Balanced accuracy of the classifier", ["prosody of", "accuracy"], cells))
-    text = (f"By {'label' if labelled else 'type of utterance'}. The classifier (logistic regression on the utterance's "
-            f"statistics, trained on the recordings of the training split; chance is {chance:.2f}) hears the style of "
-            "the recordings as well as its figure says; a family whose figure is lower has less of it. Styles with "
-            "few utterances have no figures.")  # fmt: skip
+    text = (
+        f"By {'label' if labelled else 'type of utterance'}. The classifier (logistic regression on statistics of the "
+        f"utterance, trained on the recordings of the training split; chance is {chance:.2f}) hears the style of the "
+        "recordings as well as its figure says; a family whose figure is lower has less of it. Styles with few "
+        "utterances have no figures."
+    )
     best = max((v, k) for k, v in recognised.items() if k != "recordings")
     answer = [f"Heard in the recordings with an accuracy of {recognised['recordings']:.2f} (chance {chance:.2f}); "
               f"nearest: {best[1]}, {best[0]:.2f}."]  # fmt: skip

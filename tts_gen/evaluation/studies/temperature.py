@@ -55,8 +55,8 @@ def _least(val: list[dict], run: str, metric: str) -> float:
     costs: dict[float, float] = {}
     known = {feature for of in FEATURES.values() for feature in of}
     for feature in known & {r["feature"] for r in val if r["metric"] == metric}:
-        of = {r["temperature"]: r["value"] for r in val
-              if (r["run"], r["metric"], r["feature"]) == (run, metric, feature) and r["value"] is not None}  # fmt: skip
+        rows = [r for r in val if (r["run"], r["metric"], r["feature"]) == (run, metric, feature)]
+        of = {r["temperature"]: r["value"] for r in rows if r["value"] is not None}
         for t, value in of.items():
             costs[t] = costs.get(t, 0.0) + value / of[min(of)]
     if not costs:
