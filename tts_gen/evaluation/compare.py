@@ -29,6 +29,7 @@ from tts_gen.evaluation.joint_prosody import joint_floor_rows, joint_rows, two_s
 from tts_gen.evaluation.likelihood import bits_per_dim_row
 from tts_gen.evaluation.mel import mel_floor_rows, mel_rows
 from tts_gen.evaluation.prosody import Prosody, floor_rows, prosody_rows
+from tts_gen.evaluation.seeds import pooled
 from tts_gen.features.files import write_json
 from tts_gen.features.store import FeatureStore
 from tts_gen.runs import AnyRun, JointRun, Run
@@ -128,6 +129,7 @@ def compare(c: Comparison) -> tuple[list[dict], dict[str, float]]:
     for task in ("prosody", "acoustic", "joint"):
         best = choose_temperatures(val, task)
         chosen |= {Path(run).name: best[family, run] for family, run in best}
+    found += pooled(found, {str(run.path): chosen[run.path.name] for run in c.runs if run.path.name in chosen})
     rows.write(found, c.out / "summary.json")
     rows.write_csv(found, c.out / "summary.csv")
     write_json(c.out / "chosen.json", chosen)

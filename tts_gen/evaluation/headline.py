@@ -127,7 +127,8 @@ def headline(rows: Sequence[dict], task: str, chosen: dict[Key, float] | None = 
         columns = {h: column for h, column in columns.items() if column in present}
         cells = []
         for family, run, temperature in lines:
-            label = LABELS.get(family, family) + (f" ({run})" if len(runs[family]) > 1 else "")
+            of = f"mean of {len(runs[family]) - 1} runs" if run is None else run
+            label = LABELS.get(family, family) + (f" ({of})" if len(runs[family]) > 1 else "")
             found = [
                 bits.get((family, run, f)) if m == "bits_per_dim" else at.get((family, run, temperature, f, m))
                 for f, m in columns.values()

@@ -89,7 +89,7 @@ def _prosody_sections(c: Comparison, found: list[dict], chosen: dict[str, float]
         "best of K": ("duration", "best_of_k"),
     }
     table = headline_tables(c, found, chosen, "prosody")
-    prosody = [r for r in found if r["task"] == "prosody"]
+    prosody = [r for r in found if r["task"] == "prosody" and rows.RUN_COUNT not in r]
     target = {"std_ratio": 1.0}
     return [
         Section("Prosody", HOW_TO_READ, tables=table),

@@ -17,6 +17,8 @@ IDENTITY = "task family temperature corpus split run seed solver steps samples".
 """What `identity` may hold; what it lacks is null."""
 GUIDANCE = "guidance"
 """Scale of classifier-free guidance: `identity` and a row have it only where samples were guided."""
+RUN_COUNT = "run_count"
+"""A row has it only where it is of several runs (seeds.py)."""
 
 
 def make_row(
@@ -98,7 +100,7 @@ def table(rows: Sequence[dict], digits: int | None = 4) -> tuple[list[str], list
             return repr(x) if digits is None else f"{x:.{digits}g}"
         return "" if x is None else str(x)
 
-    header = [*FIELDS, *([GUIDANCE] if any(GUIDANCE in row for row in rows) else []), "why"]
+    header = [*FIELDS, *(f for f in (GUIDANCE, RUN_COUNT) if any(f in row for row in rows)), "why"]
     return header, [[cell(row.get(f)) for f in header] for row in rows]
 
 

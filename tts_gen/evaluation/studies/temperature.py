@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from tts_gen.config import UserError
-from tts_gen.evaluation import plots
+from tts_gen.evaluation import plots, rows
 from tts_gen.evaluation.compare import Comparison, compare
 from tts_gen.evaluation.headline import FEATURES, choose_temperatures, figure
 from tts_gen.evaluation.report import Section
@@ -33,7 +33,7 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
         generative = [run for run in c.of_task(task) if run.config.decoder.generative]
         if not generative:
             continue
-        of_task = [r for r in found if r["task"] == task and r["scope"] == "overall"]
+        of_task = [r for r in found if r["task"] == task and r["scope"] == "overall" and rows.RUN_COUNT not in r]
         val = [r for r in of_task if r["split"] == "val"]
         chosen = {"distribution": {Path(run).name: t for (_, run), t in choose_temperatures(val, task).items()}}
         if task in ACCURACY:
@@ -53,10 +53,10 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
 def _least(val: list[dict], run: str, metric: str) -> float:
     """Temperature with the least sum over features, each in units of its value at the lowest temperature."""
     costs: dict[float, float] = {}
-    known = {feature for of in FEATURES.values() for feature in of}
-    for feature in known & {r["feature"] for r in val if r["metric"] == metric}:
-        rows = [r for r in val if (r["run"], r["metric"], r["feature"]) == (run, metric, feature)]
-        of = {r["temperature"]: r["value"] for r in rows if r["value"] is not None}
+    shown = {feature for of in FEATURES.values() for feature in of}
+    for feature in shown & {r["feature"] for r in val if r["metric"] == metric}:
+        known = [r for r in val if (r["run"], r["metric"], r["feature"]) == (run, metric, feature)]
+        of = {r["temperature"]: r["value"] for r in known if r["value"] is not None}
         for t, value in of.items():
             costs[t] = costs.get(t, 0.0) + value / of[min(of)]
     if not costs:
