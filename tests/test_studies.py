@@ -24,6 +24,7 @@ TOLD = {
     "cost": "prosody, 2 at once: prosody_\\w+ is the fastest",
     "conditioning": "acoustic_l1: JS of mels 0.\\d+ from the recordings' prosody",
     "scaling": "l2: from 12 to 42 utterances, JS of log_f0 goes from",
+    "joint": "prosody_flow: 0.\\d+ bits of mutual information between log-f0 and duration",
     "paper": "claims not testable here",
 }
 """what the answer of each study says"""
@@ -113,6 +114,7 @@ def of_conditioning(rows):
     (["temperature", 0], "no run among these draws samples"),
     (["styles", 0], "all test utterances are of one style or type, 'statement'"),
     (["styles", 3], "needs prosody runs"),
+    (["joint", 0], "give prosody runs of a generative family"),
     (["steps", 2, "--solvers", "heum"], "has euler, midpoint, heun, sde"),
     (["cost", 0, "--batches", "99"], "--batches 99: split test has 9 utterances"),
 ])  # fmt: skip

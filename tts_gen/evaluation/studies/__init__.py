@@ -57,6 +57,7 @@ STUDIES = {
         "what more data and longer training bring, at equal steps and at equal seconds",
         {"--temperature": TEMPERATURE},
     ),
+    "joint": Question("whether f0 and duration are worth modelling together", {"--temperature": TEMPERATURE}),
     "paper": Question("the paper's tables, and what of its claims is reproduced here", {}),
 }
 """compare, the default, is not among them: it is `eval.py RUN...`"""
