@@ -57,7 +57,7 @@ ALLOWED = {
     "command": "config",
     "doors": "config command parallel fit runs vocoders evaluation",
     "sweep": "config command doors features runs writer checkpoint",
-    "cli": "config command corpora features runs vocoders convert synthesis sweep demo",
+    "cli": "config command corpora features runs vocoders convert evaluation synthesis sweep demo",
 }
 """part of the package -> parts it may import"""
 
