@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tts_gen.evaluation.listening import statistics
 from tts_gen.evaluation.listening.collect import Collected, collect, preferences, rating_array
+from tts_gen.evaluation.listening.design import RANGE
 from tts_gen.evaluation.listening.plot import preference_plot, rating_plot
 from tts_gen.evaluation.listening.results import read_key
 from tts_gen.evaluation.rows import markdown
@@ -13,8 +14,8 @@ from tts_gen.features.files import write_json, write_text
 SHOWN = 20
 """problems listed in analysis.md; analysis.json has all"""
 UNITS = {
-    "ratings": "single ratings: every listener's pair of ratings of every utterance (of one listener not independent)",
-    "listeners": "listeners: each listener's mean (AB: majority) once; what generalises to other listeners",
+    "ratings": "single ratings, one of every listener for every utterance (those of one listener are not independent)",
+    "listeners": "listeners, each once, by mean or majority (what generalises to other listeners)",
 }
 
 
@@ -26,7 +27,8 @@ def analyse(folder: Path, results: Sequence[Path] = (), out: Path | None = None)
     out = out or folder
     out.mkdir(parents=True, exist_ok=True)
     found = {
-        "test": key["test"], "kind": key["kind"], "files": collected.files, "listeners": collected.listeners, "problems": collected.problems,
+        "test": key["test"], "kind": key["kind"], "files": collected.files,
+        "listeners": collected.listeners, "problems": collected.problems,
         "superseded": collected.superseded, "incomplete": collected.incomplete(len(key["trials"])),
     }  # fmt: skip
     if key["kind"] == "ab":
@@ -34,7 +36,7 @@ def analyse(folder: Path, results: Sequence[Path] = (), out: Path | None = None)
         png = preference_plot(found["tests"])
     else:
         found |= _ratings(collected, key)
-        png = rating_plot(found.pop("listener_means"), found["means"])
+        png = rating_plot(RANGE[key["kind"]], found.pop("listener_means"), found["means"])
     write_json(out / "analysis.json", found)
     write_text(out / "analysis.md", text(found))
     (out / "analysis.png").write_bytes(png)
@@ -73,9 +75,11 @@ def text(found: dict) -> str:
         parts += [f"- Excluded: {name}, {reason}." for name, reason in found["excluded"].items()]
     if "means" in found:
         parts.append("Means over listeners with 95 % t intervals:")
-        parts.append(markdown(("system", "mean", "95 % interval", "listeners", ""), [_mean_cells(r) for r in found["means"]]))
+        header = ("system", "mean", "95 % interval", "listeners", "")
+        parts.append(markdown(header, [_mean_cells(row) for row in found["means"]]))
     for unit, meaning in UNITS.items():
-        parts.append(f"{'Sign' if found['kind'] == 'ab' else 'Paired'} tests on {meaning}. p adjusted by Holm-Bonferroni:")
+        kind = "Sign" if found["kind"] == "ab" else "Paired"
+        parts.append(f"{kind} tests on {meaning}. p adjusted by Holm-Bonferroni:")
         rows = [row for row in found["tests"] if row["unit"] == unit]
         if found["kind"] == "ab":
             header = ("a", "b", "a preferred", "no preference", "b preferred", "share of a", "p", "p (Holm)", "")

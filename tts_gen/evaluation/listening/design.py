@@ -45,8 +45,8 @@ def williams(n: int) -> np.ndarray:
 def make_trials(
     kind: str, utterances: list[str], systems: list[str], reference: str | None, rng: np.random.Generator
 ) -> list[Trial]:
-    """All trials of a test: MUSHRA, one an utterance with all systems; AB, one an utterance and pair of systems; MOS, one
-    an utterance and system."""
+    """All trials of a test: MUSHRA, one an utterance with all systems; AB, one an utterance and pair of systems; MOS,
+    one an utterance and system."""
     sizes = {"mushra": len(systems), "ab": 2, "mos": 1}
     return [
         Trial(

@@ -134,7 +134,8 @@ function sampleRow(id, name) {
   const value = element("output", { className: "value" });
   const rate = () => { state.ratings[id] = slider.valueAsNumber; keep(); mark(); };
   slider.oninput = rate;
-  slider.onpointerup = rate; // a click where the handle stands is a rating too
+  slider.onclick = rate; // a touch where the handle stands changes nothing, and is a rating too
+  slider.ontouchend = (event) => { if (event.cancelable) rate(); }; // not cancelable: the end of scrolling
   row.append(element("div", { className: "rate" }, slider), value);
   return row;
 }
@@ -201,7 +202,7 @@ function mark() {
     if (value) value.textContent = rating ?? "–";
   }
   $("next").disabled = unheard > 0 || unrated > 0;
-  const todo = [unheard && `${unheard} not yet heard`, unrated && (test.kind === "mushra" ? `${unrated} not yet rated` : "no answer yet")];
+  const todo = [unheard && `${unheard} not yet heard${test.heard ? "" : " to the end"}`, unrated && (test.kind === "mushra" ? `${unrated} not yet rated` : "no answer yet")];
   $("missing").textContent = todo.filter(Boolean).join(", ");
 }
 

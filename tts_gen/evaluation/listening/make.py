@@ -48,7 +48,7 @@ def make(
         for utterance in dict.fromkeys([*chosen, training]):
             for name, wave in read(utterance).items():
                 digest.update(f"{utterance}\n{name}\n".encode() + wave.tobytes())
-                lengths[utterance] = max(lengths.get(utterance, 0), len(wave))
+                lengths[utterance] = len(wave)
                 yield f"{name}, {utterance}", wave
 
     target, own = stimuli.common_loudness(waves(), rate)
@@ -72,7 +72,7 @@ def make(
         matched = {
             name: wave * stimuli.gain(own[f"{name}, {utterance}"], target) for name, wave in read(utterance).items()
         }
-        _write(out / "page" / "wavs", of_utterance, stimuli.equal_lengths(matched), reference, rate)
+        _write(out / "page" / "wavs", of_utterance, matched, reference, rate)
     write_page(out / "page", key, trials, practice, rng)
     webmushra.export(out / "webmushra", out / "page" / "wavs", key, strict=not too_long)
     write_json(out / "key.json", key)
@@ -129,10 +129,11 @@ def _rate(path: Path) -> int:
 
 
 def _signals(utterance: str, systems: dict[str, Path], reference: str | None, cutoffs: dict, rate: int) -> dict:
-    """Signal's name -> wave [n], of one utterance, anchors included."""
+    """Signal's name -> wave [n], of one utterance, all of one length, anchors included."""
     waves = {name: stimuli.read_wave(folder / utterance, rate) for name, folder in systems.items()}
     if empty := [name for name, wave in waves.items() if not len(wave)]:
         raise UserError(f"{systems[empty[0]] / utterance}: holds no samples; replace it")
+    waves = stimuli.equal_lengths(waves)
     return waves | {name: stimuli.low_pass(waves[reference], rate, cutoff) for name, cutoff in cutoffs.items()}
 
 
@@ -141,7 +142,7 @@ def _clear(out: Path, key: dict) -> None:
     found = list((out / "results").glob("*.json"))
     old = out / "key.json"
     if found and not (old.is_file() and read_json(old).get("test") == key["test"]):
-        raise UserError(f"{out}: holds {len(found)} results of another test, which this key does not fit; use a new --out")
+        raise UserError(f"{out}: its {len(found)} results of another test would lose their key; use another --out")
     old.unlink(missing_ok=True)
     for part in ("page", "webmushra"):
         shutil.rmtree(out / part, ignore_errors=True)

@@ -28,19 +28,20 @@ def _figure(plot: Callable[..., None]) -> Callable[..., bytes]:
 
 
 @_figure
-def rating_plot(ax, means: np.ndarray, rows: list[dict]) -> None:
-    """Boxes of the listeners' means [L, S], and mean with interval."""
+def rating_plot(ax, limits: tuple[float, float], means: np.ndarray, rows: list[dict]) -> None:
+    """Boxes of the listeners' means [L, S], and mean with interval, on the whole scale."""
+    grey = {"color": "#bbbbbb"}
     for y, (row, values) in enumerate(zip(rows, means.T, strict=True)):
         values = values[np.isfinite(values)]
         if not len(values):
             continue
         ax.boxplot(values, positions=[y], orientation="horizontal", widths=0.55, manage_ticks=False, showfliers=False,
-                   medianprops={"color": "#999999"}, boxprops={"color": "#bbbbbb"})  # fmt: skip
+                   medianprops=grey, boxprops=grey, whiskerprops=grey, capprops=grey)  # fmt: skip
         ax.plot(values, np.full(len(values), y), ".", color="#999999", markersize=4)
         error = [[row["mean"] - row["low"]], [row["high"] - row["mean"]]] if row["low"] is not None else None
         ax.errorbar(row["mean"], y, xerr=error, fmt="o", color="#0072B2", capsize=4, linewidth=2)
     ax.set(yticks=range(len(rows)), yticklabels=[row["system"] for row in rows], ylim=(len(rows) - 0.4, -0.6),
-           xlabel="rating: mean with 95 % interval; box and dots: listeners' means")  # fmt: skip
+           xlim=limits, xlabel="rating: mean with 95 % interval; box and dots: listeners' means")  # fmt: skip
 
 
 @_figure

@@ -48,7 +48,7 @@ def read_key(folder: Path) -> dict:
 
 
 def parse(body: bytes, key: dict) -> Result:
-    """The sound part of a result. Raises Malformed where nothing of it can be used: no JSON, another test's, bad names."""
+    """The sound part of a result. Raises Malformed where nothing can be used: no JSON, another test's, bad names."""
     if len(body) > MAX_BYTES:
         raise Malformed(f"larger than {MAX_BYTES} bytes")
     try:

@@ -29,7 +29,8 @@ def screen(hidden: np.ndarray, mid: np.ndarray | None) -> list[str | None]:
         for i, (bad, n) in enumerate(zip((high & counts).sum(axis=1), rated.sum(axis=1), strict=True)):
             if bad > SHARE * n:
                 why[i] = f"mid anchor above {ANCHOR_ABOVE} in {bad} of {n} items"
-    for i, (bad, n) in enumerate(zip((hidden < HIDDEN_BELOW).sum(axis=1), np.isfinite(hidden).sum(axis=1), strict=True)):
+    low, rated = (hidden < HIDDEN_BELOW).sum(axis=1), np.isfinite(hidden).sum(axis=1)
+    for i, (bad, n) in enumerate(zip(low, rated, strict=True)):
         if bad > SHARE * n:
             why[i] = f"hidden reference below {HIDDEN_BELOW} in {bad} of {n} items"
     return why

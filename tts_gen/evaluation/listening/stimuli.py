@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 ANCHORS = {"low anchor": 3500.0, "mid anchor": 7000.0}
 """cut-off in Hz (BS.1534-3, 5.1)"""
 STOP = 8 / 7
-"""stop band over cut-off: BS.1534 asks of the 3.5 kHz filter 25 dB at 4 kHz, 50 dB at 4.5 kHz; this one has 60 dB at 4"""
+"""stop band over cut-off: BS.1534 asks of the 3.5 kHz filter 25 dB at 4 kHz and 50 dB at 4.5; this has 60 dB at 4"""
 ATTENUATION = 60.0
 """dB"""
 LOUDNESS = -23.0

@@ -5,11 +5,11 @@ so ours is left out; it has no preference page (its paired comparison asks which
 is not exported. Copy the folder's content into webMUSHRA's root and open ?config=TEST.yaml.
 """
 
+import json
 import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-
-import yaml
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ SCALE = {5: "Excellent", 4: "Good", 3: "Fair", 2: "Poor", 1: "Bad"}
 def export(folder: Path, wavs: Path, key: dict, strict: bool) -> None:
     """Writes folder/configs/TEST.yaml and folder/configs/resources/TEST/*.wav.
 
-    Conditions keep their opaque ids, which key.json explains. strict: webMUSHRA checks the number and length of stimuli.
+    Conditions keep their opaque ids, which key.json explains. strict: webMUSHRA checks number and length of stimuli.
     """
     if key["kind"] == "ab":
         log.info("no webMUSHRA configuration: webMUSHRA has no preference test")
@@ -61,5 +61,16 @@ def export(folder: Path, wavs: Path, key: dict, strict: bool) -> None:
              "writeResults": True},
         ],
     }  # fmt: skip
-    path = folder / "configs" / f"{key['test']}.yaml"
-    path.write_text(yaml.safe_dump(config, sort_keys=False, width=1000), encoding="utf-8")
+    (folder / "configs" / f"{key['test']}.yaml").write_text("\n".join(_yaml(config)) + "\n", encoding="utf-8")
+
+
+def _yaml(value: dict | list, indent: str = "") -> Iterator[str]:
+    """Lines of YAML, every level on lines of its own: webMUSHRA's parser does not know the compact `- - random` that
+    PyYAML writes."""
+    for name, inner in value.items() if isinstance(value, dict) else ((None, item) for item in value):
+        head = indent + ("-" if name is None else f"{name}:")
+        if isinstance(inner, dict | list):
+            yield head
+            yield from _yaml(inner, indent + "  ")
+        else:
+            yield f"{head} {json.dumps(inner)}"
