@@ -1,0 +1,113 @@
+"""What listeners hear: waves of one rate, one loudness, one length a trial; low-pass anchors."""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from scipy import signal
+
+from tts_gen.config import UserError
+from tts_gen.features.extract import Unusable, load_wave
+
+log = logging.getLogger(__name__)
+
+ANCHORS = {"low anchor": 3500.0, "mid anchor": 7000.0}
+"""cut-off in Hz (BS.1534-3, 5.1)"""
+STOP = 8 / 7
+"""stop band over cut-off: BS.1534 asks of the 3.5 kHz filter 25 dB at 4 kHz and 50 dB at 4.5; this has 60 dB at 4"""
+ATTENUATION = 60.0
+"""dB"""
+LOUDNESS = -23.0
+"""LKFS of all stimuli (EBU R 128), or less where a peak would pass PEAK"""
+PEAK = -1.0
+"""dB of full scale that no sample passes"""
+
+
+def read_wave(path: Path, rate: int) -> np.ndarray:
+    """Wave [n] at `rate` Hz, channels averaged, resampled by soxr. Raises UserError."""
+    import soxr
+
+    try:
+        wave, own = load_wave(path)
+    except Unusable as error:
+        raise UserError(f"{error.reason}: {error.detail}; replace or remove it") from error
+    return soxr.resample(wave.astype(float), own, rate) if own != rate else wave.astype(float)
+
+
+def k_weighting(rate: int) -> np.ndarray:
+    """ITU-R BS.1770-4's shelf and high-pass as two biquads [2, 6] at any rate.
+
+    The recommendation tabulates 48 kHz alone; these are its analogue prototypes (as in libebur128), bilinear, which
+    give the table at 48 kHz."""
+    k = np.tan(np.pi * 1681.974450955533 / rate)
+    q, high = 0.7071752369554196, 10 ** (3.999843853973347 / 20)
+    middle = high**0.4996667741545416
+    shelf = [high + middle * k / q + k * k, 2 * (k * k - high), high - middle * k / q + k * k,
+             1 + k / q + k * k, 2 * (k * k - 1), 1 - k / q + k * k]  # fmt: skip
+    k, q = np.tan(np.pi * 38.13547087602444 / rate), 0.5003270373238773
+    norm = 1 + k / q + k * k
+    high_pass = [1, -2, 1, 1, 2 * (k * k - 1) / norm, (1 - k / q + k * k) / norm]
+    return np.array([np.array(shelf) / shelf[3], high_pass])
+
+
+def loudness(wave: np.ndarray, rate: int) -> float:
+    """Integrated loudness of wave[n] in LKFS, mono: BS.1770-4 with both gates (400 ms blocks every 100 ms, above
+    -70 LKFS and above 10 LU below the mean of those). A wave below 400 ms is one block; -inf for silence."""
+    squares = signal.sosfilt(k_weighting(rate), wave) ** 2
+    block = min(round(0.4 * rate), len(squares))
+    total = np.concatenate(([0.0], np.cumsum(squares)))
+    starts = np.arange(0, len(squares) - block + 1, round(0.1 * rate))
+    power = (total[starts + block] - total[starts]) / block
+
+    def level(x: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore"):
+            return -0.691 + 10 * np.log10(x)
+
+    loud = power[level(power) > -70]
+    if not len(loud):
+        return -np.inf
+    return float(level(loud[level(loud) > level(loud.mean()) - 10].mean()))
+
+
+def low_pass(wave: np.ndarray, rate: int, cutoff: float) -> np.ndarray:
+    """wave[n] without what lies above `cutoff` Hz: linear-phase FIR (Kaiser), no delay; ripple below 0.02 dB up to
+    the cut-off, -60 dB from STOP * cutoff on."""
+    taps, beta = signal.kaiserord(ATTENUATION, (STOP - 1) * cutoff / (rate / 2))
+    fir = signal.firwin(taps | 1, (1 + STOP) / 2 * cutoff, window=("kaiser", beta), fs=rate)
+    return signal.fftconvolve(wave, fir, mode="same")
+
+
+def anchors(rate: int) -> dict[str, float]:
+    """The anchors that `rate` leaves room for: name -> cut-off in Hz. One whose stop band lies above half the rate
+    would be the reference itself; a warning names it."""
+    kept = {name: cutoff for name, cutoff in ANCHORS.items() if STOP * cutoff < rate / 2}
+    for name in ANCHORS.keys() - kept.keys():
+        log.warning(
+            "no %s: at %d Hz nothing lies above %.0f Hz, a low-pass at %.0f Hz would be inaudible",
+            name, rate, rate / 2, ANCHORS[name],
+        )  # fmt: skip
+    return kept
+
+
+def common_loudness(waves: Iterable[tuple[str, np.ndarray]], rate: int) -> tuple[float, dict[str, float]]:
+    """(target in LKFS, each wave's own loudness) for (name, wave [n]): LOUDNESS, or the most at which none of the waves
+    passes PEAK, so that nothing is ever clipped or limited. Raises UserError naming a silent wave."""
+    target, own = LOUDNESS, {}
+    for name, wave in waves:
+        own[name] = loudness(wave, rate)
+        if not np.isfinite(own[name]):
+            raise UserError(f"{name}: silent, so its level cannot be matched; replace it or leave its system out")
+        target = min(target, own[name] + PEAK - 20 * np.log10(np.abs(wave).max()))
+    return target, own
+
+
+def gain(own: float, target: float) -> float:
+    """Factor from one loudness to another, both in LKFS."""
+    return 10 ** ((target - own) / 20)
+
+
+def equal_lengths(waves: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """All as long as the longest, with silence at the end."""
+    longest = max(map(len, waves.values()))
+    return {name: np.pad(wave, (0, longest - len(wave))) for name, wave in waves.items()}
