@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from tts_gen import command, doors, runs, synthesis
 from tts_gen.config import UserError
@@ -47,7 +48,7 @@ def trained(features) -> dict[str, Path]:
 def evaluated(trained, features) -> Path:
     out = features.parent / "out"
     arguments = [*map(str, trained.values()), "--out", str(out), "--temperatures", "0,1", "--samples", "2"]
-    assert doors.evaluate([*arguments, "--vocoder", "griffin_lim"]) == command.DONE
+    assert doors.evaluate([*arguments, "--vocoder", "griffin_lim", "--wavs", "2"]) == command.DONE
     return out
 
 
@@ -85,6 +86,14 @@ def test_report_holds_pictures_and_sound(evaluated):
     page = (evaluated / "report.html").read_text()
     assert page.count("data:image/png") >= 7 and page.count("data:audio/flac") >= 3
     assert "http://" not in page and "https://" not in page
+
+
+def test_wavs_have_equal_names_in_a_folder_a_system(evaluated):
+    texts = [line.split("|") for line in (evaluated / "wavs/texts.txt").read_text().splitlines()]
+    for system in ("recordings", "vocoded", "acoustic_l1", "acoustic_diffusion"):
+        wavs = {path.stem: soundfile.info(path) for path in (evaluated / "wavs" / system).iterdir()}
+        assert sorted(wavs) == sorted(name for name, _ in texts) and all(text for _, text in texts)
+        assert all(info.samplerate == 22050 and info.duration > 0.3 for info in wavs.values())
 
 
 def test_a_second_evaluation_samples_nothing_anew(evaluated, trained, features):

@@ -138,6 +138,8 @@ def _evaluate(arguments: Sequence[str]) -> None:
         parser.add_argument(
             "--vocoder", default="none", help="auto, hifigan, griffin_lim, a checkpoint: makes mels audible"
         )
+        wavs = "write that many held-out utterances to OUT/wavs, a folder a system, for listening tests and proxies"
+        parser.add_argument("--wavs", type=command.count, default=0, metavar="N", help=wavs)
         parser.add_argument("--banner", help="a warning to show on top of the report")
     options = parser.parse_args(arguments[1:] if study else arguments)
     command.use_compile_cache()
@@ -145,6 +147,7 @@ def _evaluate(arguments: Sequence[str]) -> None:
     from tts_gen import vocoders
     from tts_gen.evaluation import compare, headline, page, studies
     from tts_gen.evaluation.studies import outputs
+    from tts_gen.evaluation.wavs import write_wavs
 
     given = {"solver": options.solver, "solver_steps": options.solver_steps}
     comparison = compare.open_comparison(
@@ -166,13 +169,17 @@ def _evaluate(arguments: Sequence[str]) -> None:
         print(f"rows    {options.out / 'summary.json'}\ntables  {options.out / 'tables.md'}\nreport  {report}")
         return
     rows, chosen = compare.compare(comparison)
-    vocoder = None if options.vocoder == "none" else vocoders.load(options.vocoder, comparison.store.audio)
+    asked = "auto" if options.wavs and options.vocoder == "none" else options.vocoder
+    vocoder = None if asked == "none" else vocoders.load(asked, comparison.store.audio)
+    folders = write_wavs(comparison, chosen, vocoder, options.wavs) if options.wavs else []
     speech = [(str(p.relative_to(options.speech).with_suffix("")), p) for p in _wavs(options.speech)]
     report = page.write_page(comparison, rows, chosen, [shown], options.banner, speech, vocoder)
     for task in ("prosody", "acoustic", "joint"):
         if comparison.of_task(task):
             headline.print_tables(page.headline_tables(comparison, rows, chosen, task))
     print(f"rows    {options.out / 'summary.json'}\nreport  {report}")
+    if folders:
+        print(f"wavs    {' '.join(map(str, folders))}")
 
 
 def _wavs(folder: Path | None) -> list[Path]:
