@@ -22,10 +22,10 @@ RECORDINGS, VOCODED = "recordings", "vocoded"
 def write_wavs(
     c: Comparison, chosen: Mapping[str, float], vocoder: Callable[[np.ndarray], np.ndarray], count: int
 ) -> list[Path]:
-    """OUT/wavs/SYSTEM/ID.wav, and OUT/wavs/texts.txt with a line `ID|text` for each, for `count` utterances of the reported split (the first of each group first, so that they
-    are of many): recordings, the recordings' own mels through the vocoder, and the mels of every acoustic and joint run
-    at its temperature of `chosen`. All at the mel's sampling rate. Returns the folders. Raises UserError without such a
-    run, or for a run named as one of the first two."""
+    """OUT/wavs/SYSTEM/ID.wav, and OUT/wavs/texts.txt with a line `ID|text` for each, for `count` utterances of the
+    reported split, the first of every group before the second of any. Systems: the recordings; their own mels through
+    the vocoder; the mels of every acoustic and joint run at its temperature of `chosen`. All at the mel's sampling
+    rate. Returns the folders. Raises UserError without such a run, or for a run named as one of the first two."""
     runs = [*c.of_task("acoustic"), *c.of_task("joint")]
     if not runs:
         raise UserError("--wavs needs acoustic or joint runs: prosody alone has no sound")
