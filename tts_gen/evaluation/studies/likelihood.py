@@ -17,8 +17,8 @@ from tts_gen.evaluation.bootstrap import draws, group_sums, weigh
 from tts_gen.evaluation.compare import Comparison, groups_of
 from tts_gen.evaluation.generate import Split, cached
 from tts_gen.evaluation.headline import CAPTIONS, figure
+from tts_gen.evaluation.listening.statistics import holm
 from tts_gen.evaluation.report import Section
-from tts_gen.evaluation.significance import holm
 from tts_gen.evaluation.studies.outputs import Study
 
 log = logging.getLogger(__name__)
