@@ -154,8 +154,10 @@ def flat(store: str, steps: int = 2000) -> None:
 
         thread = threading.Thread(target=sample)
         thread.start()
-        fit.train(c, Path(folder))
-        done.set(), thread.join()
+        try:
+            fit.train(c, Path(folder))
+        finally:
+            done.set(), thread.join()
     print("| steps | samples | live arrays, MB, highest | resident, MB, mean |\n| --- | --- | --- | --- |")
     quarters = [[r for r in rows if i * steps // 4 < r[0] <= (i + 1) * steps // 4] for i in range(4)]
     for i, part in enumerate(quarters):
