@@ -153,7 +153,8 @@ def test_the_page_is_blind_and_self_contained(made):
     out, key = made
     text, data = data_of(out)
     everything = text + " ".join(str(p.relative_to(out)) for p in (out / "page").rglob("*"))
-    assert not [name for name in [*SYSTEMS, "anchor", *(f"u{u}.wav" for u in range(4)), str(out.parent)] if name in everything]
+    names = [*SYSTEMS, "anchor", *(f"u{u}.wav" for u in range(4)), str(out.parent)]
+    assert not [name for name in names if name in everything]
     code = re.sub(r'"s[0-9a-f]{12}": "[^"]*"', "", text)
     assert "http" not in code.replace("http-equiv", "") and "url(" not in code and "@import" not in code
     assert not (out / "page" / "key.json").exists() and "function decodePage" in text
