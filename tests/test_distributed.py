@@ -48,10 +48,12 @@ def start(config_file: Path, run: Path, *options) -> list[subprocess.Popen]:
     """A pair of processes."""
     joined = ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2", "--process"]
     command = [sys.executable, ROOT / "train.py", config_file, "--workdir", run, *options, *joined]
-    return [started([*command, rank], os.environ | {"XLA_FLAGS": xla_flags(1)}) for rank in range(2)]
+    return [started([*command, rank], {}) for rank in range(2)]
 
 
 def started(command: list, environment: dict[str, str]) -> subprocess.Popen:
+    """A process of one device."""
+    environment = os.environ | {"XLA_FLAGS": xla_flags(1)} | environment
     return subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT)
 
 
@@ -135,8 +137,8 @@ with parallel.processes():
 def test_launchers_need_no_options(launcher):
     """With the variables that srun and an indexed Job of Kubernetes set."""
     port = free_port()
-    pair = [started([sys.executable, "-c", JOINED, f"rank{rank}"], os.environ | LAUNCHERS[launcher](rank, port))
-            for rank in range(2)]  # fmt: skip
+    environments = [LAUNCHERS[launcher](rank, port) for rank in range(2)]
+    pair = [started([sys.executable, "-c", JOINED, f"rank{rank}"], env) for rank, env in enumerate(environments)]
     codes, messages = finish(pair)
     assert codes == [0, 0] and all(m.endswith("rank0 rank1") for m in messages), messages
 

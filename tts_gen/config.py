@@ -81,9 +81,6 @@ class Data:
 
     features: str = ""
     """feature store written by `tts-gen prepare`"""
-    utterances: int = 0
-    """train on that many utterances of the training split, drawn by train.seed, a smaller number's among a larger's; 0:
-    on all. Statistics and inventory stay those of the whole split"""
     buckets: tuple[int, ...] = (24, 64, 128)
     """lengths that batches are padded to: phonemes (prosody), or the one crop length in frames (acoustic)"""
     batch_size: int = 1024
@@ -95,6 +92,9 @@ class Data:
     """acoustic: phonemes kept before and after a crop for the encoder to see"""
     max_phonemes: int = 64
     """acoustic: phonemes that a crop and its context may hold"""
+    utterances: int = 0
+    """train on that many utterances of the training split, drawn by train.seed, a smaller number's among a larger's; 0:
+    on all. Statistics and inventory stay those of the whole split"""
 
     def __post_init__(self):
         limit("data", self, row_multiple=COUNT, context=(0, math.inf), max_phonemes=COUNT, utterances=(0, math.inf))
