@@ -220,13 +220,15 @@ def test_a_joint_run_is_evaluated_beside_others(converted, acoustic, store, tmp_
     assert doors.evaluate(arguments) == command.DONE
     rows = json.loads((tmp_path / "summary.json").read_text())
     found = [r for r in rows if r["task"] == "joint"]
-    assert {r["family"] for r in found} == {"flow", "floor"} and {r["family"] for r in rows} == {"flow", "l1", "floor"}
+    families = {r["family"] for r in rows if not r["family"].startswith("control:")}
+    assert {r["family"] for r in found} == {"flow", "floor"} and families == {"flow", "l1", "floor"}
     flow = [r for r in found if r["family"] == "flow"]
     assert {r["temperature"] for r in flow} == {0.0, 1.0} and {r["feature"] for r in flow} == {"mel"}
     l1 = [r for r in flow if r["metric"] == "mel_l1"]
     assert all(r["value"] is None and "durations of its own" in r["why"] for r in l1)
     others = [r for r in flow if r["metric"] != "mel_l1"]
-    assert {r["metric"] for r in others} == {"std_ratio", "d_time_std_ratio", "d_frequency_std_ratio", "js", "js_half"}
+    ratios = {"std_ratio", "d_time_std_ratio", "d_frequency_std_ratio", "gv_ratio"}
+    assert {r["metric"] for r in others} == ratios | {"js", "js_half", "modulation_distance", "mcd_dtw"}
     assert all(np.isfinite(r["value"]) for r in others)
     assert "From the text alone" in (tmp_path / "report.html").read_text()
 
