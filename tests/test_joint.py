@@ -229,7 +229,7 @@ def test_a_joint_run_is_evaluated_beside_others(converted, acoustic, store, tmp_
     others = [r for r in flow if r["metric"] != "mel_l1"]
     ratios = {"std_ratio", "d_time_std_ratio", "d_frequency_std_ratio", "gv_ratio"}
     assert {r["metric"] for r in others} == ratios | {"js", "js_half", "modulation_distance", "mcd_dtw"}
-    assert all(np.isfinite(r["value"]) for r in others)
+    assert all(r["value"] is not None or (r["metric"] == "modulation_distance" and r["why"]) for r in others)
     assert "From the text alone" in (tmp_path / "report.html").read_text()
 
 
