@@ -160,7 +160,7 @@ def test_differences_of_likelihood_are_paired():
     better = nats + 0.05 * np.log(2) * dimensions
     equal = nats + rng.permutation(np.repeat((-1.0, 1.0), n // 2))
     of = {name: (x, error, dimensions) for name, x in (("a", nats), ("better", better), ("equal", equal))}
-    by = {(d["a"], d["b"]): d for d in likelihood.pairs(of, np.arange(n) // 2, 0)}
+    by = {(d["a"], d["b"]): d for d in likelihood.pairs(of, np.arange(n) // 2)}
     assert by["a", "better"]["difference"] == pytest.approx(0.05)
     assert by["a", "better"]["p_holm"] < 0.01 < 0.05 < by["a", "equal"]["p_holm"]
     assert by["a", "equal"]["low"] < 0 < by["a", "equal"]["high"]

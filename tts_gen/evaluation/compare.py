@@ -6,7 +6,7 @@ Val chooses (temperatures, scales, the controls' noise); test is what is reporte
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -129,7 +129,8 @@ def compare(c: Comparison) -> tuple[list[dict], dict[str, float]]:
     for task in ("prosody", "acoustic", "joint"):
         best = choose_temperatures(val, task)
         chosen |= {Path(run).name: best[family, run] for family, run in best}
-    found += pooled(found, {str(run.path): chosen[run.path.name] for run in c.runs if run.path.name in chosen})
+    tuned = {str(run.path): chosen[run.path.name] for run in c.runs if run.path.name in chosen}
+    found += pooled(found, tuned, {str(run.path): _but_the_seed(run) for run in c.runs})
     rows.write(found, c.out / "summary.json")
     rows.write_csv(found, c.out / "summary.csv")
     write_json(c.out / "chosen.json", chosen)
@@ -143,6 +144,14 @@ def rows_at(c: Comparison, run: AnyRun, split: Split, temperature: float | None)
     if run.config.task == "prosody":
         return _prosody_at(c, run, split, oracle_prosody(split, c.store), temperature)
     return _mels_at(c, run, split, temperature)
+
+
+def _but_the_seed(run: AnyRun) -> str:
+    """All settings that must be equal where runs count as seeds of one another."""
+    if isinstance(run, JointRun):
+        return f"{run.path} {run.config}"
+    train = replace(run.config.train, seed=0, checkpoints="")
+    return repr(replace(run.config, train=train, data=replace(run.config.data, features="")))
 
 
 def _prosody_at(c, run, split, oracle, temperature) -> list[dict]:

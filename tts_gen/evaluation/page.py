@@ -1,7 +1,6 @@
 """The report of a comparison: rows, samples, curves and audio put together."""
 
 import html
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from tts_gen.evaluation.metrics import edges_for
 from tts_gen.evaluation.prosody import Prosody
 from tts_gen.evaluation.report import HOW_TO_READ, HOW_TO_READ_MELS, Section, commands, write_report
 from tts_gen.runs import Run
+from tts_gen.writer import read_lines
 
 EXAMPLES = 2
 """utterances shown as curves, mels and audio"""
@@ -181,8 +181,8 @@ def _training_section(c: Comparison) -> Section:
     for task in ("prosody", "acoustic"):
         of = {}
         for family, run in _titles(c.of_task(task)).items():
-            lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
-            found = [(line["step"], line["val_loss"]) for line in lines if "val_loss" in line]
+            lines = read_lines(run.path / "metrics.jsonl")
+            found = [(line["step"], line["val_loss"]) for line in lines if line.get("val_loss") is not None]
             of[family] = tuple(zip(*found, strict=True)) if found else ((), ())
         if of:
             curves[task] = of

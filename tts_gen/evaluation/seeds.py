@@ -13,9 +13,9 @@ FAMILY = ("task", "family", "corpus", "split", "solver", "steps", "samples")
 FIGURE = ("feature", "metric", "scope")
 
 
-def pooled(rows: Sequence[dict], chosen: Mapping[str, float]) -> list[dict]:
-    """Rows of every family that has several runs, which must differ in their training seed alone: run null, seed null,
-    `run_count` how many.
+def pooled(rows: Sequence[dict], chosen: Mapping[str, float], settings: Mapping[str, str] = {}) -> list[dict]:
+    """Rows of every family that has several runs of equal `settings` (run -> all that they were trained with but the
+    seed): run null, seed null, `run_count` how many.
 
     Each run counts at its temperature of `chosen` (run -> temperature; others: at the one they have). The value is the
     mean. All runs are measured on the same utterances, whose part of the variance therefore does not shrink with their
@@ -30,7 +30,8 @@ def pooled(rows: Sequence[dict], chosen: Mapping[str, float]) -> list[dict]:
         tuned = chosen.get(row["run"], row["temperature"])
         if row["run"] is None or row["temperature"] not in (None, tuned) or row["family"].startswith("control:"):
             continue
-        of = by_family.setdefault(tuple(row[f] for f in FAMILY), {})
+        key = (*(row[f] for f in FAMILY), settings.get(row["run"]))
+        of = by_family.setdefault(key, {})
         of.setdefault(tuple(row[f] for f in FIGURE), []).append(row)
     found = []
     for of in by_family.values():

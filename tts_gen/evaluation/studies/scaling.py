@@ -84,9 +84,9 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
 def curve(run: Run) -> Curve:
     lines = read_lines(run.path / "metrics.jsonl")
     step = np.array([line["step"] for line in lines], int)
-    each = np.array([line.get("step_seconds", np.nan) for line in lines], float)
+    each = np.array([line.get("step_seconds") for line in lines], float)  # None is NaN
     seconds = np.cumsum(np.nan_to_num(each) * np.diff(step, prepend=0))
-    at = [i for i, line in enumerate(lines) if "val_loss" in line]
+    at = [i for i, line in enumerate(lines) if line.get("val_loss") is not None]
     if not at:
         raise UserError(f"{run.path / 'metrics.jsonl'} holds no validation; train on to the next train.save_every")
     return Curve(step[at], seconds[at], np.array([lines[i]["val_loss"] for i in at]))

@@ -71,11 +71,14 @@ def _row(found: list[dict], feature: str, metric: str) -> dict:
 
 def _enough(run: Run, solver: str, line: list[dict], columns: dict) -> str:
     last = line[-1]
-    for at in line:
-        inside = [last[n]["low"] is not None and at[n]["value"] is not None
-                  and last[n]["low"] <= at[n]["value"] <= last[n]["high"] for n in columns]  # fmt: skip
-        if all(inside):
+    if any(last[n]["low"] is None for n in columns):
+        return f"{run.path.name}, {solver}: cannot be said, for want of intervals of the longest solve."
+    at = last
+    for before in reversed(line):
+        values = [(before[n]["value"], last[n]["low"], last[n]["high"]) for n in columns]
+        if any(value is None or not low <= value <= high for value, low, high in values):
             break
+        at = before
     return (
         f"{run.path.name}, {solver}: from {at['nfe']} network evaluations on, every figure shown lies within the "
         f"interval of the longest solve ({last['nfe']})."

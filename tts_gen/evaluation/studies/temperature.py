@@ -2,10 +2,11 @@
 what temperature 1 and the other criteria would have given.
 
 Distribution: the criterion of `eval.py RUN...` (headline.choose_temperatures). Accuracy: the least CRPS (prosody) or L1
-(mels) on validation. The two want different temperatures: the second pays for every step away from the mean.
+(mels) on validation. The two may want different temperatures: L1 pays for every step away from the median.
 """
 
 import argparse
+import math
 from pathlib import Path
 
 from tts_gen.config import UserError
@@ -57,8 +58,8 @@ def _least(val: list[dict], run: str, metric: str) -> float:
     for feature in shown & {r["feature"] for r in val if r["metric"] == metric}:
         known = [r for r in val if (r["run"], r["metric"], r["feature"]) == (run, metric, feature)]
         of = {r["temperature"]: r["value"] for r in known if r["value"] is not None}
-        for t, value in of.items():
-            costs[t] = costs.get(t, 0.0) + value / of[min(of)]
+        for t in {r["temperature"] for r in known} if of else ():
+            costs[t] = costs.get(t, 0.0) + (of[t] / of[min(of)] if t in of else math.inf)
     if not costs:
         raise UserError(f"{run}: no finite {metric} on val to choose a temperature by")
     return min(sorted(costs), key=costs.get)
