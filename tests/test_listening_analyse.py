@@ -1,6 +1,7 @@
 """The analysis of listening tests: against scipy, closed forms, planted truths; and what it does with bad files."""
 
 import json
+import os
 from itertools import combinations
 
 import numpy as np
@@ -11,7 +12,8 @@ from tts_gen.cli import main
 from tts_gen.config import UserError
 from tts_gen.evaluation.listening.analyse import analyse, text
 from tts_gen.evaluation.listening.results import MAX_BYTES
-from tts_gen.evaluation.listening.statistics import holm, preference_rows, screen
+from tts_gen.evaluation.listening.statistics import preference_rows, screen
+from tts_gen.evaluation.significance import holm
 
 TRUTH = {"natural": 97, "flow": 72, "diffusion": 64, "regression": 41, "low anchor": 12, "mid anchor": 50}
 SYSTEMS = ["natural", "flow", "diffusion", "regression"]
@@ -161,7 +163,7 @@ def test_hostile_rows_and_files_are_counted_and_named(tmp_path):
     bad["trials"][2] = None
     folder = written(tmp_path, key, [good, bad, rate(key, rng, "../../x"), rate(key, rng, "p3", trials=2)])
     results = folder / "results"
-    (results / "junk.json").write_bytes(b"\xff\x00")
+    (results / os.fsdecode(b"junk\xff.json")).write_bytes(b"\xff\x00")  # neither name nor content is text
     (results / "nan.json").write_text(json.dumps(good).replace("9.5", "NaN"))
     (results / "other.json").write_text(json.dumps(good | {"test": "t1"}))
     (results / "huge.json").write_bytes(b" " * (MAX_BYTES + 1))

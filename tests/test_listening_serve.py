@@ -110,6 +110,7 @@ def test_a_result_is_kept_once_and_never_overwritten(port, folder):
         "unknown stimulus": (with_row(ratings={"s1a": 1, "s9": 2}), "exactly the stimuli"),
         "stimulus lacks": (with_row(ratings={"s1a": 1}), "exactly the stimuli"),
         "too high": (with_row(ratings={"s1a": 100.5, "s1b": 0}), "from 0 to 100"),
+        "huge": (with_row(ratings={"s1a": 10**400, "s1b": 0}), "from 0 to 100"),
         "negative": (with_row(ratings={"s1a": -1, "s1b": 0}), "from 0 to 100"),
         "bool": (with_row(ratings={"s1a": True, "s1b": 0}), "from 0 to 100"),
         "text": (with_row(ratings={"s1a": "90", "s1b": 0}), "from 0 to 100"),

@@ -25,7 +25,7 @@ from models import (
     xla_flags,
 )
 
-from tts_gen import doors, fit, runs
+from tts_gen import command, doors, fit, runs
 from tts_gen.batches import TrainingBatches, validation_batches
 from tts_gen.config import Config, UserError
 
@@ -210,7 +210,7 @@ def test_a_diffusion_run_is_sampled_with_any_solver(store, tmp_path):
 
 def test_the_command_takes_the_solvers_of_all_families():
     hints = [typing.get_type_hints(cls).get("solver") for cls in runs.DECODERS.values()]
-    assert set(doors.SOLVERS) == {solver for hint in hints if hint for solver in typing.get_args(hint)}
+    assert set(command.SOLVERS) == {solver for hint in hints if hint for solver in typing.get_args(hint)}
 
 
 def test_a_decoder_of_no_family_is_refused():

@@ -32,6 +32,12 @@ def test_what_is_pooled():
     assert mixed["value"] == pytest.approx(4.95) and mixed["temperature"] is None
 
 
+def test_runs_of_other_settings_are_no_seeds_of_one_another():
+    rows = [row("a", 0.9), row("b", 1.1), row("c", 5.0)]
+    (found,) = pooled(rows, {}, {"a": "dropout 0.1", "b": "dropout 0.1", "c": "dropout 0.5"})
+    assert found["value"] == pytest.approx(1.0) and found["run_count"] == 2
+
+
 def test_equal_seeds_leave_the_interval_of_one():
     (found,) = pooled([row("a", 1.0), row("b", 1.0)], {})
     assert (found["low"], found["high"]) == (pytest.approx(0.9), pytest.approx(1.1))

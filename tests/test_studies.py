@@ -10,7 +10,7 @@ from models import make_store, small_config, small_decoder, write_untrained
 
 from tts_gen import command, doors
 from tts_gen.evaluation.prosody import Prosody
-from tts_gen.evaluation.studies import STUDIES, likelihood, outputs, scaling, styles
+from tts_gen.evaluation.studies import STUDIES, likelihood, outputs, paper, scaling, steps, styles
 from tts_gen.runs import load
 
 OPTIONS = {
@@ -115,7 +115,7 @@ def of_conditioning(rows):
     (["styles", 0], "all test utterances are of one style or type, 'statement'"),
     (["styles", 3], "needs prosody runs"),
     (["joint", 0], "give prosody runs of a generative family"),
-    (["steps", 2, "--solvers", "heum"], "has euler, midpoint, heun, sde"),
+    (["steps", 2, "--solvers", "euler,heum"], "--solvers: no heum; there are euler, midpoint, heun"),
     (["cost", 0, "--batches", "99"], "--batches 99: split test has 9 utterances"),
 ])  # fmt: skip
 def test_what_a_study_needs_is_said(arguments, message, runs, tmp_path, capsys):
@@ -143,7 +143,8 @@ def planted(n: int, rising: np.ndarray, seed: int) -> Prosody:
 
 def test_a_planted_style_is_heard_in_what_has_it_alone():
     rising = np.arange(80) % 2 == 0
-    heard = styles._classifier(planted(80, rising, 0))
+    heard, known = styles._classifier(planted(80, rising, 0))
+    assert list(known) == ["down", "up"]
     other = planted(80, rising, 1)
     assert heard(other) > 0.95
     mean = replace(other, log_f0=np.zeros_like(other.log_f0))
@@ -151,6 +152,42 @@ def test_a_planted_style_is_heard_in_what_has_it_alone():
     mixed = replace(other, log_f0=np.stack([other.log_f0, np.zeros_like(other.log_f0)]),
                     duration=np.stack([other.duration] * 2))  # fmt: skip
     assert 0.7 < heard(mixed) < 0.8
+
+
+def test_too_few_of_a_style_are_not_learnt_from():
+    heard, known = styles._classifier(planted(30, np.arange(30) < 3, 0))
+    assert list(known) == ["down"] and heard(planted(30, np.arange(30) < 15, 1)) is None
+
+
+@pytest.mark.parametrize("values, enough", [
+    ([0.5, 0.9, 0.8, 0.5], 16), ([0.9, 0.5, 0.5, 0.5], 4), ([0.5, 0.5, None, 0.5], 16), ([0.5] * 4, 2),
+])  # fmt: skip
+def test_enough_steps_are_enough_from_there_on(values, enough, runs):
+    line = [{"nfe": 2 ** (i + 1), "JS": {"value": v, "low": 0.45, "high": 0.55}} for i, v in enumerate(values)]
+    assert f"from {enough} network evaluations on" in steps._enough(load(runs[2]), "euler", line, {"JS": ()})
+
+
+def test_intervals_that_overlap_decide_no_claim():
+    row = lambda low, high: {"value": (low + high) / 2, "low": low, "high": high}  # noqa: E731
+    at = paper.At({("flow", "mel", "js"): row(0.1, 0.3), ("l1", "mel", "js"): row(0.2, 0.4),
+                   ("diffusion", "mel", "js"): row(0.5, 0.6)})  # fmt: skip
+    verdict = lambda *args: paper._claim("", [paper._compared(at, *args)]).verdict  # noqa: E731
+    assert verdict("flow", "l1", "mel", "js", False) == paper.UNDECIDED
+    assert verdict("flow", "diffusion", "mel", "js", False) == paper.REPRODUCED
+    assert verdict("flow", "diffusion", "mel", "js", True) == paper.NOT
+    assert verdict("flow", "gone", "mel", "js", True) == paper.UNTESTABLE
+
+
+@pytest.mark.parametrize("groups", [3, 8, 30])
+def test_equal_models_are_rarely_told_apart(groups):
+    """Whatever the number of groups: 400 times no difference, at the 5 % level."""
+    rng, found = np.random.default_rng(0), 0
+    for _ in range(400):
+        a, b = ((rng.standard_normal(groups), np.zeros(groups), np.full(groups, 20.0)) for _ in range(2))
+        (row,) = likelihood.pairs({"a": a, "b": b}, np.arange(groups))
+        found += row["p_holm"] < 0.05
+    assert 0.02 < found / 400 < 0.085
+    assert likelihood.pairs({"a": a, "b": b}, np.zeros(groups)) == []
 
 
 def test_differences_of_likelihood_are_paired():

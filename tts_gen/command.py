@@ -15,6 +15,8 @@ from tts_gen.config import Stopped, UserError
 
 DONE, FAILED, USAGE, STOPPED = 0, 1, 2, 75
 
+SOLVERS = ("euler", "midpoint", "heun", "sde", "dpm++2m", "grad_euler", "grad_sde")
+"""of all families; which are a family's own, its settings say"""
 GUIDANCE = (
     "scale of classifier-free guidance by speaker and style, 0 is off; for runs trained with --encoder.label-dropout"
 )
@@ -44,6 +46,16 @@ def guarded(command: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]
         return DONE
 
     return run
+
+
+def subcommand(
+    of: argparse._SubParsersAction, name: str, function: Callable[[argparse.Namespace], None], summary: str
+) -> argparse.ArgumentParser:
+    """A parser of what follows `name` on the command line; `options.function` is then `function`."""
+    shown = argparse.ArgumentDefaultsHelpFormatter
+    sub = of.add_parser(name, help=summary, description=summary, formatter_class=shown)
+    sub.set_defaults(function=function)
+    return sub
 
 
 def use_compile_cache() -> None:
@@ -77,6 +89,12 @@ def positive(text: str) -> float:
 def temperatures(text: str) -> tuple[float, ...]:
     """A comma list, sorted, each once."""
     return tuple(sorted({not_negative(part) for part in text.split(",")}))
+
+
+def whole(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
 
 
 def count(text: str) -> int:

@@ -11,9 +11,6 @@ from tts_gen import command
 from tts_gen.config import Config, UserError, read_config_file
 from tts_gen.evaluation.studies import STUDIES, add_options
 
-SOLVERS = ("euler", "midpoint", "heun", "sde", "dpm++2m", "grad_euler", "grad_sde")
-"""of all families; which are a family's own, its settings say"""
-
 
 def train(arguments: Sequence[str]) -> int:
     return command.guarded(_train)(arguments)
@@ -123,8 +120,8 @@ def _evaluate(arguments: Sequence[str]) -> None:
         "--samples", type=command.count, default=8, metavar="K", help="prosody samples of each utterance"
     )
     parser.add_argument("--split", default="test", help="what is reported; temperatures are always chosen on val")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--solver", choices=SOLVERS, help="diffusion, flow matching: another solver of theirs")
+    parser.add_argument("--seed", type=command.whole, default=0)
+    parser.add_argument("--solver", choices=command.SOLVERS, help="diffusion, flow matching: another solver of theirs")
     parser.add_argument("--solver-steps", type=command.count, help="diffusion, flow matching: another number of steps")
     parser.add_argument("--guidance", type=command.not_negative, default=0.0, metavar="W", help=command.GUIDANCE)
     costs = "costs hundreds of network evaluations and derivatives a batch, minutes (prosody) to hours (mels) on CPU"

@@ -169,7 +169,7 @@ def figure(row: dict | None) -> str:
     """A value for a table, with its interval on a second line."""
     if row is None or row["value"] is None:
         return "–"
-    digits = 3 if row["metric"].startswith("js") else 2
+    digits = 3 if row["metric"].startswith(("js", "copula_js", "mutual_information")) else 2
     if row["low"] is None:
         return f"{row['value']:.{digits}f}"
     return f"{row['value']:.{digits}f}\n{row['low']:.{digits}f}–{row['high']:.{digits}f}"

@@ -131,9 +131,11 @@ def temperature_curves(
             if (r["feature"], r["metric"], r["split"], r["scope"]) == (feature, metric, split, "overall")
             and r["value"] is not None
         ]
-        families = sorted({r["family"] for r in found}, key=lambda f: list(LABELS).index(f) if f in LABELS else 99)
-        for family in families:
-            points = sorted((r for r in found if r["family"] == family), key=lambda r: r["temperature"] or 0)
+        order = {family: i for i, family in enumerate(LABELS)}
+        curves = {(r["family"], r["run"]) for r in found}
+        for family, run in sorted(curves, key=lambda key: (order.get(key[0], len(order)), str(key[1]))):
+            of = [r for r in found if (r["family"], r["run"]) == (family, run)]
+            points = sorted(of, key=lambda r: r["temperature"] or 0)
             colour, label = _colour(family), LABELS.get(family, family)
             if points[0]["temperature"] is None:
                 dash = ":" if family.startswith("control:") else "--"

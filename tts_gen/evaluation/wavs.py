@@ -3,6 +3,7 @@ proxies` take."""
 
 import logging
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def write_wavs(
         systems[run.path.name] = lambda i, mels=mels: vocoder(mels[i])
     names = {i: _safe(entries[i].id, i) for i in places}
     for name, wave in systems.items():
+        shutil.rmtree(c.out / "wavs" / name, ignore_errors=True)  # of another temperature or number
         for i in places:
             write_wav(c.out / "wavs" / name / f"{names[i]}.wav", wave(i), rate)
         log.info("%s: %d wavs", c.out / "wavs" / name, len(places))

@@ -1,5 +1,6 @@
 """Result files -> ratings, with everything that had to be left out counted and named."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +38,9 @@ def collect(paths: Sequence[Path], key: dict) -> Collected:
         try:
             result = _read(file, key)
         except Malformed as error:
-            problems.append(f"{file}: {error}")
+            problems.append(f"{_shown(file)}: {error}")
             continue
-        problems += [f"{file}: {problem}" for problem in result.problems]
+        problems += [f"{_shown(file)}: {problem}" for problem in result.problems]
         results.append(result)
     listeners: dict[str, dict] = {}
     given = 0
@@ -86,3 +87,8 @@ def preferences(ratings: list[dict], key: dict) -> dict[tuple[str, str], np.ndar
         found.setdefault(pair, []).append(answers)
     order = sorted(found, key=lambda pair: [key["systems"].index(name) for name in pair])
     return {pair: np.array(found[pair], float).T for pair in order}
+
+
+def _shown(file: Path) -> str:
+    """A name may hold bytes that are no text."""
+    return os.fsencode(file).decode("utf-8", "replace")

@@ -6,6 +6,8 @@ from itertools import combinations
 import numpy as np
 from scipy import stats
 
+from tts_gen.evaluation.significance import holm
+
 HIDDEN_BELOW = ANCHOR_ABOVE = 90
 """rating (BS.1534-3, 4.1.2)"""
 SHARE = 0.15
@@ -119,12 +121,3 @@ def adjust(rows: list[dict], p: str) -> None:
         row[f"{p}_holm"] = None
     for row, value in zip(tested, holm([row[p] for row in tested]), strict=True):
         row[f"{p}_holm"] = value
-
-
-def holm(p_values: list[float]) -> list[float]:
-    """Holm-Bonferroni: p-values adjusted for their number (Holm, Scand. J. Stat. 6, 1979)."""
-    order = np.argsort(p_values)
-    steps = np.asarray(p_values)[order] * np.arange(len(p_values), 0, -1)
-    adjusted = np.empty(len(p_values))
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
-    return adjusted.tolist()

@@ -54,7 +54,7 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
          [[source, *(figure(at[run.path.name, source][m]) for m in COLUMNS.values())] for source in sources])
         for run in acoustic
     ]  # fmt: skip
-    bars = [r | {"family": r["family"]} for r in found if r["metric"] == "js"]
+    bars = [r for r in found if r["metric"] == "js"]
     image = plots.bars(bars, "JS of mels", lambda r: f"{r['family']} from {r['scope'].removeprefix('prosody:')}")
     sections = [Section("Every pair", __doc__.split("\n\n")[1], images=[("", image)], tables=tables)]
     return Study("From recorded to generated prosody", _answer(at, acoustic, prosody), found, sections)

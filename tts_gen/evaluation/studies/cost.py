@@ -44,7 +44,7 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
             for batch_size in options.batches:
                 figures = _sampling(run, split, batch_size, options.repeats, c.store.audio.frame_seconds, peak)
                 figures |= {"parameters": sum(run.parameters.values()),
-                            "network_evaluations": run.config.decoder.evaluations}  # fmt: skip
+                            "network_evaluations": _evaluations(run)}  # fmt: skip
                 identity = c.identity(run, task, c.split, 1.0, batch_size)
                 found += [make_row(identity, task, m, v, n=options.repeats, scope=f"batch:{batch_size}", why=_UNKNOWN)
                           for m, v in figures.items()]  # fmt: skip
@@ -83,7 +83,8 @@ def _sampling(run: Run, split: Split, batch_size: int, repeats: int, frame_secon
     if len(chosen) < batch_size:
         raise UserError(f"--batches {batch_size}: split {split.name} has {len(chosen)} utterances; give fewer")
     arguments = run.variables, _batch(run, chosen), jax.random.key(0), 1.0
-    sample = jax.jit(lambda *a: run.task.apply(*a, method="sample"))
+    guided = {} if run.guidance is None else {"guidance": run.guidance}
+    sample = jax.jit(lambda *a: run.task.apply(*a, **guided, method="sample"))
     began = time.monotonic()
     program = sample.lower(*arguments).compile()
     compiled = time.monotonic() - began
@@ -105,6 +106,11 @@ def _sampling(run: Run, split: Split, batch_size: int, repeats: int, frame_secon
     }
 
 
+def _evaluations(run: Run) -> int:
+    """Guidance asks the network twice, with and without labels."""
+    return run.config.decoder.evaluations * (1 if run.guidance is None else 2)
+
+
 def _batch(run: Run, chosen: list[Features]) -> dict[str, np.ndarray]:
     """Padded to the longest, without empty rows."""
     phonemes, frames = (-(-max(map(len, of)) // 4) * 4 for of in zip(*((u.phoneme, u.mel) for u in chosen)))
@@ -116,7 +122,7 @@ def _batch(run: Run, chosen: list[Features]) -> dict[str, np.ndarray]:
 def _operations(run: Run, program, variables, batch) -> float | None:
     """XLA counts the body of a solver's loop once: one step's evaluations, and DPM-Solver++'s last one beside it."""
     count, c = speed.operations(program, 1), run.config.decoder
-    if count is None or c.evaluations == 1:
+    if count is None or not hasattr(c, "solver"):
         return count
     encode = jax.jit(lambda v, b: run.task.apply(v, b, None, method="condition"))
     encoder = speed.operations(encode.lower(variables, batch).compile(), 1) or 0.0

@@ -18,8 +18,8 @@ from tts_gen.evaluation.bootstrap import group_sums
 from tts_gen.evaluation.compare import Comparison, groups_of
 from tts_gen.evaluation.generate import Split, cached
 from tts_gen.evaluation.headline import CAPTIONS, figure
-from tts_gen.evaluation.listening.statistics import holm
 from tts_gen.evaluation.report import Section
+from tts_gen.evaluation.significance import holm
 from tts_gen.evaluation.studies.outputs import Study
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
             )  # fmt: skip
             values = tuple(values[name] for name in ("nats", "error", "dimensions"))
             identity = c.identity(run, task, c.split, None, 1)
+            identity.pop("guidance", None)  # of samples; the density is the model's own
             of_rows.append(likelihood.row_of(run, *values, groups, identity, c.seed))
             of[run.path.name] = values
             log.info("%s: %.1f s", run.path.name, time.monotonic() - began)

@@ -8,7 +8,6 @@ import argparse
 from typing import NamedTuple
 
 from tts_gen.config import UserError
-from tts_gen.evaluation import rows as tables_of_rows
 from tts_gen.evaluation.compare import Comparison, compare
 from tts_gen.evaluation.headline import LABELS, figure
 from tts_gen.evaluation.report import Section
@@ -16,7 +15,7 @@ from tts_gen.evaluation.studies.outputs import Study
 
 GENERATIVE = ("flow", "diffusion", "flow_matching")
 FAMILIES = {"prosody": ("l2", *GENERATIVE), "acoustic": ("l1", *GENERATIVE)}
-REPRODUCED, NOT, UNTESTABLE = "reproduced", "not reproduced", "not testable here"
+REPRODUCED, NOT, UNDECIDED, UNTESTABLE = "reproduced", "not reproduced", "undecided", "not testable here"
 
 
 class Claim(NamedTuple):
@@ -36,29 +35,31 @@ class At(NamedTuple):
 
 
 def study(c: Comparison, options: argparse.Namespace) -> Study:
+    """Of several runs of a family the first counts. Raises UserError where no run is of the paper's families."""
     found, chosen = compare(c)
-    by_run = {(run.label, str(run.path)): chosen.get(run.path.name) for run in c.runs}
-    at: dict = {"prosody": {}, "acoustic": {}}
-    for r in found:
-        tuned = by_run.get((r["family"], r["run"]))
-        counts = r["scope"] == "overall" and r["split"] == c.split and r["temperature"] in (None, tuned)
-        if counts and r["task"] in at:
-            at[r["task"]].setdefault((r["family"], r["feature"], r["metric"]), r)
-    tables, sections = [], []
+    tables, ats, taus = [], {}, {}
     for task, families in FAMILIES.items():
-        here = [f for f in families if any(run.label == f for run in c.of_task(task))]
-        if here:
-            tuned = {run.label: chosen.get(run.path.name) for run in c.of_task(task)}
-            tables.append(_table(task, here, At(at[task]), tuned))
+        first = {run.label: run for run in reversed(c.of_task(task)) if run.label in families}
+        taus[task] = {label: chosen.get(run.path.name) for label, run in first.items()}
+        paths = {label: str(run.path) for label, run in first.items()}
+        ats[task] = At({
+            (r["family"], r["feature"], r["metric"]): r for r in found
+            if r["task"] == task and r["scope"] == "overall" and r["split"] == c.split
+            and r["run"] == paths.get(r["family"], "") and r["temperature"] == taus[task][r["family"]]
+        })  # fmt: skip
+        if first:
+            tables.append(_table(task, [f for f in families if f in first], ats[task], taus[task]))
     if not tables:
         raise UserError("give runs of the paper's families: prosody l2, flow, diffusion; acoustic l1, flow, diffusion")
-    sections.append(Section("The paper's tables", _TEXT, tables=tables))
-    claims = [*_prosody_claims(At(at["prosody"])), *_acoustic_claims(At(at["acoustic"]), c, chosen), *_UNTESTABLE]
+    claims = [*_prosody_claims(ats["prosody"]), *_acoustic_claims(ats["acoustic"], c, taus["acoustic"].get("flow"))]
+    claims += _UNTESTABLE
     cells = [[claim.text, claim.verdict, claim.evidence] for claim in claims]
-    sections.append(Section("Its claims", "", tables=[("", ["claim", "verdict", "evidence"], cells)]))
-    counts = {v: sum(claim.verdict == v for claim in claims) for v in (REPRODUCED, NOT, UNTESTABLE)}
+    counts = {v: sum(claim.verdict == v for claim in claims) for v in (REPRODUCED, NOT, UNDECIDED, UNTESTABLE)}
     answer = ["; ".join(f"{count} claims {verdict}" for verdict, count in counts.items()) + "."]
-    (c.out / "claims.md").write_text(tables_of_rows.markdown(["claim", "verdict", "evidence"], cells), encoding="utf-8")
+    sections = [
+        Section("The paper's tables", _TEXT, tables=tables),
+        Section("Its claims", "", tables=[("", ["claim", "verdict", "evidence"], cells)]),
+    ]
     return Study("The paper's comparison on this corpus", answer, found, sections)
 
 
@@ -78,20 +79,28 @@ def _table(task: str, families: list[str], at: At, tau: dict) -> tuple:
     return f"{task.capitalize()} models", header, cells
 
 
-def _compared(at: At, a: str, b: str, feature: str, metric: str, higher: bool) -> tuple[bool, str] | None:
-    """Whether a's figure is above (below) b's with intervals apart, and both for people."""
+Evidence = tuple[str, str]
+"""verdict, figures"""
+
+
+def _compared(at: At, a: str, b: str, feature: str, metric: str, higher: bool) -> Evidence | None:
+    """Whether a's figure is above (below) b's; intervals that overlap decide nothing."""
     x, y = at(a, feature, metric), at(b, feature, metric)
     if not x or not y or x["low"] is None or y["low"] is None:
         return None
-    apart = x["low"] > y["high"] if higher else x["high"] < y["low"]
+    above, below = x["low"] > y["high"], x["high"] < y["low"]
+    verdict = UNDECIDED if not (above or below) else REPRODUCED if above == higher else NOT
     shown = (f"{LABELS[f]} {r['value']:.3f} ({r['low']:.3f}–{r['high']:.3f})" for f, r in ((a, x), (b, y)))
-    return apart, f"{feature} {metric}: {' against '.join(shown)}"
+    return verdict, f"{feature} {metric}: {' against '.join(shown)}"
 
 
-def _claim(text: str, evidence: list[tuple[bool, str] | None]) -> Claim:
+def _claim(text: str, evidence: list[Evidence | None]) -> Claim:
+    """Reproduced where all evidence says so, not reproduced where any says the contrary."""
     if not evidence or None in evidence:
-        return Claim(text, UNTESTABLE, "a run of a family that it speaks of is not among these")
-    return Claim(text, REPRODUCED if all(e[0] for e in evidence) else NOT, "; ".join(e[1] for e in evidence))
+        return Claim(text, UNTESTABLE, "what it speaks of is not among these runs and temperatures")
+    said = [verdict for verdict, _ in evidence]
+    verdict = NOT if NOT in said else UNDECIDED if UNDECIDED in said else REPRODUCED
+    return Claim(text, verdict, "; ".join(figures for _, figures in evidence))
 
 
 def _prosody_claims(at: At) -> list[Claim]:
@@ -109,26 +118,27 @@ def _prosody_claims(at: At) -> list[Claim]:
     return [*claims, _claim("L2 predictions are over-smoothed", [_below_one(at("l2", "log_f0", "std_ratio"))])]
 
 
-def _below_one(row: dict | None) -> tuple[bool, str] | None:
+def _below_one(row: dict | None) -> Evidence | None:
     if not row or row["high"] is None:
         return None
+    verdict = REPRODUCED if row["high"] < 1 else NOT if row["low"] > 1 else UNDECIDED
     shown = f"{row['value']:.3f} ({row['low']:.3f}–{row['high']:.3f})"
-    return row["high"] < 1, f"{row['feature']} {row['metric']}: {shown}"
+    return verdict, f"{row['feature']} {row['metric']}: {shown}"
 
 
-def _acoustic_claims(at: At, c: Comparison, chosen: dict) -> list[Claim]:
-    smeared = _below_one(at("l1", "mel", "d_frequency_std_ratio"))
-    js = [_compared(at, "flow", other, "mel", "js", False) for other in ("l1", "diffusion")]
-    flows = [chosen[run.path.name] for run in c.of_task("acoustic") if run.label == "flow" and run.path.name in chosen]
-    by_spread = f"chosen on validation by spread: {', '.join(f'{t:g}' for t in flows)}"
-    tuned = (all(t == 1.0 for t in flows), by_spread) if flows else None
-    nearer = _claim("", js)
-    which = "they are nearer" if nearer.verdict == REPRODUCED else "that is not so"
+def _acoustic_claims(at: At, c: Comparison, tuned: float | None) -> list[Claim]:
+    """`tuned`: temperature of the flow that is shown."""
+    grid = c.mel_temperatures
+    by_spread = None
+    if tuned is not None and 1.0 in grid and len(grid) > 1:
+        verdict = REPRODUCED if tuned == 1.0 else NOT
+        by_spread = verdict, f"{tuned:g} of {', '.join(f'{t:g}' for t in grid)}, by spread on validation"
+    nearer = _claim("", [_compared(at, "flow", other, "mel", "js", False) for other in ("l1", "diffusion")])
     return [
-        _claim("L1 mels are over-smoothed", [smeared]),
+        _claim("L1 mels are over-smoothed", [_below_one(at("l1", "mel", "d_frequency_std_ratio"))]),
         Claim("Flow mels sound better than L1's and diffusion's", UNTESTABLE,
-              f"needs listeners; by distribution {which}: {nearer.evidence}"),
-        _claim("Temperature 1 is the best for flow mels", [tuned]),
+              f"needs listeners; that they are nearer by distribution is {nearer.verdict}: {nearer.evidence}"),
+        _claim("Temperature 1 is the best for flow mels", [by_spread]),
     ]  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import typing
 from dataclasses import replace
 
 from tts_gen import runs
+from tts_gen.command import SOLVERS
 from tts_gen.config import UserError
 from tts_gen.evaluation import plots
 from tts_gen.evaluation.compare import Comparison, rows_at
@@ -41,7 +42,7 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
         lines: dict[str, list[dict]] = {}
         for solver in _solvers(run, options.solvers):
             for steps in options.grid:
-                other = runs.load(run.path, {"solver": solver, "solver_steps": steps})
+                other = runs.load(run.path, {"solver": solver, "solver_steps": steps}, run.guidance or 0.0)
                 out = c.out / "solvers" / f"{solver}-{steps}"
                 at = rows_at(replace(c, out=out, runs=[other]), other, split, options.temperature)
                 found += at
@@ -60,6 +61,8 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
 
 def _solvers(run: Run, asked: tuple[str, ...]) -> list[str]:
     known = typing.get_args(typing.get_type_hints(type(run.config.decoder))["solver"])
+    if wrong := [solver for solver in asked if solver not in SOLVERS]:
+        raise UserError(f"--solvers: no {', '.join(wrong)}; there are {', '.join(SOLVERS)}")
     if asked and not set(asked) & set(known):
         raise UserError(f"--solvers {','.join(asked)}: {run.path} ({run.label}) has {', '.join(known)}")
     return [solver for solver in asked or DETERMINISTIC if solver in known]

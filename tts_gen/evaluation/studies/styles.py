@@ -48,8 +48,9 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
     oracle, known = (_with_styles(c, split, labelled) for split in (test, train))
     if len(set(oracle.style)) < 2:
         raise UserError(f"{c.store.root}: all {c.split} utterances are of one style or type, '{oracle.style[0]}'")
-    heard = _classifier(known)
+    heard, usable = _classifier(known)
     found, of_run, recognised = [], {}, {}
+    deaf = f"fewer than two styles have {LEAST} training utterances"
     for run in runs:
         tau = options.temperature if run.config.decoder.generative else None
         generated = replace(generated_prosody(c, run, test, oracle, tau), style=oracle.style)
@@ -59,12 +60,12 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
         of_run[run.path.name] = {(r["scope"][6:], r["feature"], r["metric"]): r for r in rows}
         recognised[run.path.name] = heard(generated)
         found.append(make_row(identity, "log_f0+duration", "style_accuracy", recognised[run.path.name],
-                              n=len(test.positions)))  # fmt: skip
+                              n=len(test.positions), why=deaf))  # fmt: skip
         log.info("%s", run.path.name)
     recognised = {"recordings": heard(oracle)} | recognised
     identity = c.identity(None, "prosody", c.split, None, 1)
     found.append(make_row(identity | {"family": "oracle"}, "log_f0+duration", "style_accuracy",
-                          recognised["recordings"], n=len(test.positions)))  # fmt: skip
+                          recognised["recordings"], n=len(test.positions), why=deaf))  # fmt: skip
     styles = sorted(set(oracle.style))
     tables = []
     for style in styles:
@@ -72,18 +73,24 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
         columns = [(style, *column) for column in COLUMNS.values()]
         cells = [[name, *(figure(of.get(column)) for column in columns)] for name, of in of_run.items()]
         tables.append((f"{style} ({n} utterances)", ["run", *COLUMNS], cells))
-    chance = 1 / len(styles)
+    by = f"By {'label' if labelled else 'type of utterance'}."
+    if len(usable) < 2:
+        answer = [f"No classifier: {deaf}; the figures of each style stand alone."]
+        section = Section("Styles", by, tables=tables)
+        return Study("Which family serves which style?", answer, found, [section])
+    chance = 1 / len(usable)
     cells = [[name, f"{value:.2f}"] for name, value in recognised.items()]
     tables.append(("Balanced accuracy of the classifier", ["prosody of", "accuracy"], cells))
     text = (
-        f"By {'label' if labelled else 'type of utterance'}. The classifier (logistic regression on statistics of the "
+        f"{by} The classifier (logistic regression on statistics of the "
         f"utterance, trained on the recordings of the training split; chance is {chance:.2f}) hears the style of the "
         "recordings as well as its figure says; a family whose figure is lower has less of it. Styles with few "
         "utterances have no figures."
     )
-    best = max((v, k) for k, v in recognised.items() if k != "recordings")
-    answer = [f"Heard in the recordings with an accuracy of {recognised['recordings']:.2f} (chance {chance:.2f}); "
-              f"nearest: {best[1]}, {best[0]:.2f}."]  # fmt: skip
+    own = recognised.pop("recordings")
+    near = min(recognised, key=lambda name: abs(recognised[name] - own))
+    answer = [f"Heard in the recordings with an accuracy of {own:.2f} (chance {chance:.2f}); nearest: {near}, "
+              f"{recognised[near]:.2f}."]  # fmt: skip
     return Study("Which family serves which style?", answer, found, [Section("Styles", text, tables=tables)])
 
 
@@ -95,7 +102,8 @@ def _with_styles(c: Comparison, split: Split, labelled: bool) -> Prosody:
 
 
 def _classifier(known: Prosody):
-    """A function of a set of prosody: balanced accuracy with which styles are heard in it, mean over samples."""
+    """A function of a set of prosody: balanced accuracy with which styles are heard in it, mean over samples; and the
+    styles that it knows. Where these are fewer than two, the function gives None."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import balanced_accuracy_score
     from sklearn.pipeline import make_pipeline
@@ -105,8 +113,7 @@ def _classifier(known: Prosody):
     names, counts = np.unique(y, return_counts=True)
     usable = names[counts >= LEAST]
     if len(usable) < 2:
-        of = ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
-        raise UserError(f"fewer than two styles have {LEAST} training utterances: {of}")
+        return (lambda _: None), usable
     keep = np.isin(y, usable)
     model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=2000))
     model.fit(x[keep], y[keep])
@@ -116,7 +123,7 @@ def _classifier(known: Prosody):
         keep = np.isin(y, usable)
         return float(np.mean([balanced_accuracy_score(y[keep], model.predict(x[keep])) for x in _features(prosody)]))
 
-    return accuracy
+    return accuracy, usable
 
 
 def _styles(prosody: Prosody) -> np.ndarray:
