@@ -1,6 +1,7 @@
 """The watchdog: a step that takes too long, and another process that is gone."""
 
 import logging
+import re
 import time
 
 import pytest
@@ -26,7 +27,8 @@ def test_a_long_step_logs_stacks_once(folder, caplog, capfd):
         dog.beat(7)
         wait_for(lambda: caplog.records)
         time.sleep(0.5)
-        assert len(caplog.records) == 1 and "step 7 has taken 0 s (train.step_limit is 0.2)" in caplog.text
+        assert len(caplog.records) == 1
+        assert re.search(r"step 7 has taken \d+ s \(train.step_limit is 0.2\)", caplog.text)
         dog.beat(8)
         wait_for(lambda: len(caplog.records) == 2)
     assert "test_a_long_step_logs_stacks_once" in capfd.readouterr().err  # this function is in the stack
@@ -34,7 +36,7 @@ def test_a_long_step_logs_stacks_once(folder, caplog, capfd):
 
 
 def test_steps_in_time_log_nothing(folder, caplog):
-    with caplog.at_level(logging.WARNING), Watchdog(folder, 0, 1, limit=0.5, interval=0.02) as dog:
+    with caplog.at_level(logging.WARNING), Watchdog(folder, 0, 1, limit=5.0, interval=0.02) as dog:
         for step in range(20):
             dog.beat(step)
             time.sleep(0.05)
@@ -46,21 +48,22 @@ def test_the_late_process_is_named(folder, caplog):
     with caplog.at_level(logging.WARNING), Watchdog(folder, 1, 2, limit=30.0, **settings) as late:
         late.beat(3)
         with Watchdog(folder, 0, 2, limit=0.3, **settings) as dog:
+            wait_for(lambda: '"step": 3' in dog.others[1][0])  # a slow machine may warn of the start before
             dog.beat(4)
-            wait_for(lambda: caplog.records)
-    assert "step 4 has taken" in caplog.text and "process 0 at step 4, process 1 at step 3" in caplog.text
+            wait_for(lambda: "step 4 has taken" in caplog.text)
+    assert "process 0 at step 4, process 1 at step 3" in caplog.text
 
 
 def test_where_a_process_is_gone_the_others_end(folder, caplog):
-    ended, settings = [], {"interval": 0.02, "gone": 0.5}
+    ended, settings = [], {"interval": 0.02, "gone": 1.0}
     with caplog.at_level(logging.ERROR), Watchdog(folder, 0, 2, limit=30.0, end=ended.append, **settings) as dog:
         with Watchdog(folder, 1, 2, limit=30.0, end=ended.append, **settings) as other:
             dog.beat(9), other.beat(8)
-            time.sleep(1.5)
+            time.sleep(2.0)
             assert not ended  # both live
         wait_for(lambda: ended)
     assert ended[0] == 1
-    assert "process 1 of 2 is gone: no sign of it for 0 s, last at step 8" in caplog.text
+    assert "process 1 of 2 is gone: no sign of it for 1 s, last at step 8" in caplog.text
     assert "from the newest checkpoint" in caplog.text
 
 
