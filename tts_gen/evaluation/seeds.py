@@ -8,6 +8,7 @@ import numpy as np
 from scipy import stats
 
 from tts_gen.evaluation.bootstrap import LEVEL
+from tts_gen.evaluation.rows import GROUPS
 
 FAMILY = ("task", "family", "corpus", "split", "solver", "steps", "samples")
 FIGURE = ("feature", "metric", "scope")
@@ -43,7 +44,8 @@ def pooled(rows: Sequence[dict], chosen: Mapping[str, float], settings: Mapping[
 
 def _mean(group: list[dict], n_runs: int) -> dict:
     temperatures = {row["temperature"] for row in group}
-    row = group[0] | {"run": None, "seed": None, "run_count": n_runs, "low": None, "high": None}
+    row = {name: x for name, x in group[0].items() if name != GROUPS}
+    row |= {"run": None, "seed": None, "run_count": n_runs, "low": None, "high": None}
     row["temperature"] = temperatures.pop() if len(temperatures) == 1 else None
     values = [r["value"] for r in group]
     if len(group) < n_runs or None in values:
