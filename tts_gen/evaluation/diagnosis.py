@@ -11,14 +11,14 @@ from tts_gen.evaluation.headline import LABELS, figure
 from tts_gen.evaluation.significance import models, system
 
 FLAT = 0.9
-"""Over-smoothing: an interval of std ratios wholly below this. Less than a tenth of the spread is what one half of 60
-groups of recordings differs by from the other, on average."""
+"""Over-smoothing: an interval of std ratios wholly below this. Single halves of 60 groups of recordings differ by a
+tenth."""
 GRAINY = 1.2
 """Noise: an interval of the std ratio of first differences wholly above this. White noise in the place of a residual
 whose neighbours correlate by 1/3 raises it to sqrt(1 / (1 - 1/3)) = 1.22."""
 UNCOVERED = 0.1
-"""Mode dropping: so much less coverage than the floor, and less than the floor's range of single halves. A mode left out
-loses its share of the recordings' values; halves of recordings differ by a hundredth."""
+"""Mode dropping: so much less coverage than the floor, and less than its range of single halves. A mode left out loses
+its share of the recordings' values; halves of recordings differ by a hundredth."""
 OUTLYING = 5.0
 """Outliers: 1 % of the values outside the range that holds 99.8 % of the recordings', and more than single halves have:
 some phoneme of every third sentence."""

@@ -32,27 +32,30 @@ class Sequences(NamedTuple):
     training: list[np.ndarray]
 
 
-def prosody_failures(generated: Prosody, oracle: Prosody, store: FeatureStore, identity: dict, seed: int) -> list[dict]:
-    """Rows of one set; of family "floor", where `generated` is the oracle itself, FLOORED alone."""
+def prosody_failures(
+    generated: Prosody, oracle: Prosody, training: Sequence[np.ndarray], identity: dict, seed: int
+) -> list[dict]:
+    """Rows of one set beside training utterances [L, 2]; of family "floor", where `generated` is the oracle itself,
+    FLOORED alone."""
     ids = np.unique(oracle.utterance)
     at = np.flatnonzero(
         oracle.voiced & ~oracle.pause & np.isfinite(oracle.log_f0)
         & np.isin(oracle.utterance, ids[_drawn(len(ids), MOST["prosody"], seed)])
     )  # fmt: skip
     x, y = (_both(np.atleast_2d(p.log_f0)[:, at], np.atleast_2d(p.duration)[:, at]) for p in (generated, oracle))
-    of = standardised(x, y[0], oracle.utterance[at], oracle.group[at], training_prosody(store))
+    of = standardised(x, y[0], oracle.utterance[at], oracle.group[at], training)
     return _rows(of, JOINT, identity, seed)
 
 
 def mel_failures(
-    generated: Sequence[np.ndarray], oracle: Sequence[np.ndarray], groups: Sequence, store: FeatureStore,
+    generated: Sequence[np.ndarray], oracle: Sequence[np.ndarray], groups: Sequence, training: Sequence[np.ndarray],
     identity: dict, seed: int,
 ) -> list[dict]:  # fmt: skip
     """The same for log-mels [T, M] of equal lengths."""
     chosen = _drawn(len(oracle), MOST["acoustic"], seed)
     x, y = (np.concatenate([mels[i] for i in chosen]) for mels in (generated, oracle))
     utterance = np.repeat(chosen, [len(oracle[i]) for i in chosen])
-    of = standardised(x[None], y, utterance, np.asarray(groups)[utterance], training_mels(store))
+    of = standardised(x[None], y, utterance, np.asarray(groups)[utterance], training)
     return _rows(of, "mel", identity, seed)
 
 

@@ -3,12 +3,14 @@ utterances and what other seeds would change."""
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy import stats
 
 from tts_gen.evaluation.bootstrap import LEVEL
 from tts_gen.evaluation.rows import GROUPS
+from tts_gen.runs import AnyRun, JointRun
 
 FAMILY = ("task", "family", "corpus", "split", "solver", "steps", "samples")
 FIGURE = ("feature", "metric", "scope")
@@ -40,6 +42,14 @@ def pooled(rows: Sequence[dict], chosen: Mapping[str, float], settings: Mapping[
         if len(runs) > 1:
             found += [_mean(group, len(runs)) for group in of.values()]
     return found
+
+
+def but_the_seed(run: AnyRun) -> str:
+    """All settings that must be equal where runs count as seeds of one another."""
+    if isinstance(run, JointRun):
+        return f"{run.path} {run.config}"
+    train = replace(run.config.train, seed=0, checkpoints="")
+    return repr(replace(run.config, train=train, data=replace(run.config.data, features="")))
 
 
 def _mean(group: list[dict], n_runs: int) -> dict:

@@ -52,7 +52,8 @@ def differences(rows: Sequence[dict]) -> list[dict]:
 
 def models(rows: Sequence[dict]) -> list[dict]:
     """The overall rows of runs: no floor, no controls, no means over seeds."""
-    return [r for r in rows if r["run"] is not None and r["scope"] == "overall" and ":" not in r["family"]]
+    no_model = ("floor", "control:")
+    return [r for r in rows if r["run"] and r["scope"] == "overall" and not r["family"].startswith(no_model)]
 
 
 def system(row: dict, rows: Sequence[dict]) -> str:
