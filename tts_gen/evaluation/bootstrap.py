@@ -94,11 +94,11 @@ def interval(
     value = float(statistic(*whole)[0])
     if weights.shape[1] < 2:
         return Estimate(value, np.nan, np.nan)
-    without = statistic(*(w - s for w, s in zip(whole, sums, strict=True)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        without = statistic(*(w - s for w, s in zip(whole, sums, strict=True)))
+        alone = statistic(*sums)
     if not np.isfinite(without).all():
         return Estimate(value, np.nan, np.nan)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        alone = statistic(*sums)
     influence = (len(without) - 1) * (without.mean() - without)
     half = margin(influence, studentised(influence, weights))
     low = max(value - half, min(value, 0)) if divergence else value - half

@@ -101,7 +101,7 @@ def findings(shown: Sequence[dict], rows: Sequence[dict]) -> list[Finding]:
 
 def _against_the_lowest(row: dict, rows: Sequence[dict]) -> dict | None:
     """The row with the largest value at any of several temperatures relative to that at the lowest."""
-    same = ("run", "split", "feature", "metric", "scope")
+    same = ("family", "run", "split", "feature", "metric", "scope")
     of = [r for r in rows if all(r[f] == row[f] for f in same) and r["value"] is not None]
     of.sort(key=lambda r: r["temperature"] or 0)
     if len(of) < 2:

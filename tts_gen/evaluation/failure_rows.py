@@ -2,16 +2,17 @@
 frames. Of many utterances MOST are drawn at random, of the training data too."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from tts_gen.batches import readable
 from tts_gen.evaluation import failures
 from tts_gen.evaluation.joint_prosody import JOINT
 from tts_gen.evaluation.prosody import Prosody
 from tts_gen.evaluation.rows import make_row
-from tts_gen.features.store import FeatureStore
+from tts_gen.features.store import Features, FeatureStore
 from tts_gen.text import PAUSE
 
 MOST = {"prosody": 1000, "acoustic": 100}
@@ -73,7 +74,7 @@ def standardised(
 
 @functools.lru_cache(maxsize=1)
 def training_prosody(store: FeatureStore) -> list[np.ndarray]:
-    """[L, 2] of the first MOST_TRAINING training utterances that have voiced phonemes."""
+    """[L, 2] of the training utterances drawn that have voiced phonemes."""
     pauses = np.array([symbol == PAUSE for symbol in store.inventory.phonemes])
     found = []
     for u in _training(store):
@@ -85,12 +86,15 @@ def training_prosody(store: FeatureStore) -> list[np.ndarray]:
 
 @functools.lru_cache(maxsize=1)
 def training_mels(store: FeatureStore) -> list[np.ndarray]:
-    """[T, M] of the first MOST_TRAINING training utterances, at failures.CONTOUR places each."""
+    """[T, M] of the training utterances drawn, at failures.CONTOUR places each."""
     return [failures.contour(u.mel) for u in _training(store)]
 
 
-def _training(store: FeatureStore):
-    return (store.read([position])[0] for position in store.split("train")[:MOST_TRAINING])
+def _training(store: FeatureStore) -> Iterator[Features]:
+    positions = store.split("train")
+    for position in positions[_drawn(len(positions), MOST_TRAINING, 0)]:
+        if (u := readable(store, position)) is not None:
+            yield u
 
 
 def _both(log_f0: np.ndarray, duration: np.ndarray) -> np.ndarray:
