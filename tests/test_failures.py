@@ -122,8 +122,8 @@ def test_mels(rng):
 def test_coverage_is_a_share_that_samples_only_add_to(n, m, channels, seed):
     rng = np.random.default_rng(seed)
     y, x = rng.standard_normal((n, channels)), rng.standard_normal((m, channels))
-    few, more = failures.coverage(x, y), failures.coverage(np.concatenate((x, y[:3])), y)
-    assert 0 <= few <= more <= 1 and failures.coverage(y, y) == 1
+    few, more = failures.coverage(x[None], y), failures.coverage(np.concatenate((x, y[:3]))[None], y)
+    assert 0 <= few <= more <= 1 and failures.coverage(y[None], y) == 1
 
 
 def test_coverage_and_outliers_by_brute_force(rng):
@@ -131,7 +131,7 @@ def test_coverage_and_outliers_by_brute_force(rng):
     apart = np.linalg.norm(y[:, None] - y, axis=-1)
     radius = np.sort(apart, axis=1)[:, failures.NEIGHBOURS]
     nearest = np.linalg.norm(y[:, None] - x, axis=-1).min(axis=1)
-    assert failures.coverage(x, y) == np.mean(nearest <= radius)
+    assert failures.coverage(x[None], y) == np.mean(nearest <= radius)
     low, high = np.quantile(y, (0.001, 0.999), axis=0)
     assert failures.outlier_ratio(x[None], y) == pytest.approx(np.mean((x < low) | (x > high)) / 0.002)
 
@@ -139,7 +139,7 @@ def test_coverage_and_outliers_by_brute_force(rng):
 def test_equal_distributions_are_covered_and_have_nominal_outliers(rng):
     y, x = rng.standard_normal((2, 20_000, 1))
     assert failures.outlier_ratio(x[None], y) == pytest.approx(1, abs=0.4)
-    assert failures.coverage(x[:4000], y[:4000]) == pytest.approx(1 - 0.5**failures.NEIGHBOURS, abs=0.01)
+    assert failures.coverage(x[None, :4000], y[:4000]) == pytest.approx(1 - 0.5**failures.NEIGHBOURS, abs=0.01)
 
 
 def test_error_tail_by_hand():

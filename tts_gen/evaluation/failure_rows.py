@@ -91,9 +91,9 @@ def training_mels(store: FeatureStore) -> list[np.ndarray]:
 
 
 def _training(store: FeatureStore) -> Iterator[Features]:
-    positions = store.split("train")
-    for position in positions[_drawn(len(positions), MOST_TRAINING, 0)]:
-        if (u := readable(store, position)) is not None:
+    positions = [i for i, entry in enumerate(store.index) if entry.split == "train"]
+    for i in _drawn(len(positions), MOST_TRAINING, 0):
+        if (u := readable(store, positions[i])) is not None:
             yield u
 
 

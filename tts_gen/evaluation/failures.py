@@ -45,8 +45,7 @@ def over_halves(x: np.ndarray, y: np.ndarray, group: np.ndarray, seed: int = 0) 
     for half in halves(len(names), SPLITS, seed).astype(bool):
         here = half[index]
         real, sampled = (rng.permutation(np.flatnonzero(at))[:MOST_POINTS] for at in (here, ~here))
-        covered = [coverage(sample[sampled] @ axes, y[real] @ axes) for sample in x]
-        found.append((outlier_ratio(x[:, ~here], y[here]), np.mean(covered)))
+        found.append((outlier_ratio(x[:, ~here], y[here]), coverage(x[:, sampled] @ axes, y[real] @ axes)))
     return tuple(Estimate(float(values.mean()), *spread(values)) for values in np.array(found).T)
 
 
@@ -58,14 +57,15 @@ def outlier_ratio(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def coverage(x: np.ndarray, y: np.ndarray) -> float:
-    """Share of the points y [m, C] that have a point of x [n, C] as near as their NEIGHBOURS-th nearest of y.
+    """Share of the points y [m, C] that have a point of x [K, n, C] as near as their NEIGHBOURS-th nearest of y, mean
+    over samples.
 
     About 1 - 2^-NEIGHBOURS for equal distributions of as many points, less where x leaves out a part (Naeem et al.,
     Reliable fidelity and diversity metrics, 2020). 1 where y has no more than NEIGHBOURS points."""
     if len(y) <= NEIGHBOURS:
         return 1.0
     radius = KDTree(y).query(y, NEIGHBOURS + 1)[0][:, -1]
-    return float(np.mean(KDTree(x).query(y)[0] <= radius))
+    return float(np.mean([KDTree(sample).query(y)[0] <= radius for sample in x]))
 
 
 def principal_axes(y: np.ndarray) -> np.ndarray:
