@@ -88,6 +88,22 @@ def test_report_holds_pictures_and_sound(evaluated):
     assert "http://" not in page and "https://" not in page
 
 
+def test_tests_and_diagnosis_are_written(evaluated):
+    """Of one test utterance, which is one group: nothing can be compared, and that is what they say."""
+    page = (evaluated / "report.html").read_text()
+    assert "Diagnosis" in page and "What differs significantly" in page
+    lines = (evaluated / "significance.csv").read_text().splitlines()
+    assert len(lines) > 20 and all("fewer than two groups" in line for line in lines[1:])
+    assert (
+        "Holm" in (evaluated / "significance.md").read_text()
+        and "tabular" in (evaluated / "significance.tex").read_text()
+    )
+    rows = json.loads((evaluated / "summary.json").read_text())
+    coverage = [r for r in rows if r["metric"] == "coverage"]
+    assert {r["family"] for r in coverage} >= {"l2", "flow", "l1", "diffusion", "floor", "control:shuffled"}
+    assert all(r["value"] is None and "two groups" in r["why"] for r in coverage)
+
+
 def test_wavs_have_equal_names_in_a_folder_a_system(evaluated):
     texts = [line.split("|") for line in (evaluated / "wavs/texts.txt").read_text().splitlines()]
     for system in ("recordings", "vocoded", "acoustic_l1", "acoustic_diffusion"):
