@@ -1,7 +1,8 @@
-"""Bootstrap intervals against the definitions, recomputation on resampled groups, and their coverage."""
+"""Bootstrap intervals against the definitions, recomputation without groups, Student's, and their coverage."""
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from tts_gen.evaluation import bootstrap, metrics, scores
 from tts_gen.evaluation.pool import Pool
@@ -29,14 +30,46 @@ def test_estimates_equal_the_definitions(rng):
         assert found.low < found.value < found.high, name
 
 
-def test_draws_equal_recomputation_on_resampled_groups(rng):
+def test_influences_equal_recomputation_without_each_group(rng):
     x, y, group = rng.standard_normal((3, 60)), rng.standard_normal(60), np.arange(60) // 10
-    pool = Pool("log_f0", x, y, np.arange(60), group, n_boot=30)
-    values = []
-    for w in pool.weights:
-        at = np.concatenate([np.flatnonzero(group == g) for g in range(6) for _ in range(int(w[g]))])
-        values.append(metrics.std_ratio(x[:, at], y[at]))
-    assert (pool.std_ratio().low, pool.std_ratio().high) == pytest.approx(bootstrap.spread(np.array(values)))
+    found = Pool("log_f0", x, y, np.arange(60), group).std_ratio()
+    without = np.array([metrics.std_ratio(x[:, group != g], y[group != g]) for g in range(6)])
+    np.testing.assert_allclose(found.groups.influence, 5 * (without.mean() - without), atol=1e-12)
+    alone = [metrics.std_ratio(x[:, group == g], y[group == g]) for g in range(6)]
+    np.testing.assert_allclose(found.groups.alone, alone)
+
+
+def test_a_mean_has_students_error_and_nearly_his_interval(rng):
+    values = rng.standard_normal(40)
+    weights = bootstrap.draws(40, 20_000, 0)
+    found = bootstrap.interval(metrics.ratio, [values, np.ones(40)], weights)
+    assert bootstrap.standard_error(found.groups.influence) == pytest.approx(stats.sem(values))
+    low, high = stats.t.interval(0.95, 39, values.mean(), stats.sem(values))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.05 * (high - low))
+
+
+def test_draws_resample_groups():
+    drawn = bootstrap.draws(7, 500, 0)
+    assert drawn.shape == (500, 7) and (drawn.sum(axis=1) == 7).all() and drawn is bootstrap.draws(7, 500, 0)
+    assert (drawn != bootstrap.draws(7, 500, 1)).any()
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_few_groups_have_no_interval(groups, rng):
+    x, y = rng.standard_normal((2, 12)), rng.standard_normal(12)
+    found = Pool("log_f0", x, y, np.arange(12), np.arange(12) % groups).rmse()
+    assert found.value > 0 and np.isnan(found.low) and np.isnan(found.high)
+
+
+def test_constants_have_an_interval_of_no_width():
+    found = Pool("log_f0", np.ones(60), np.zeros(60), np.arange(60), np.arange(60) // 6).rmse()
+    assert found[:3] == (1, 1, 1)
+
+
+def test_a_value_that_one_group_carries_has_no_interval():
+    y = np.where(np.arange(60) < 10, np.arange(60), 0.0)
+    found = Pool("log_f0", y * 2, y, np.arange(60), np.arange(60) // 10).std_ratio()
+    assert found.value == pytest.approx(2) and np.isnan(found.low) and found.groups is None
 
 
 def test_interval_of_a_mean_covers_the_truth():
@@ -49,7 +82,7 @@ def test_interval_of_a_mean_covers_the_truth():
         pool = Pool("log_f0", 10 + error, np.zeros(400), np.arange(400), group, n_boot=300, seed=trial)
         found = pool.mae()
         covered += found.low <= 10 <= found.high
-    assert 0.89 <= covered / 300 <= 0.98
+    assert 0.92 <= covered / 300 <= 0.98
 
 
 def test_js_interval_is_not_moved_by_its_own_bias(rng):

@@ -9,7 +9,7 @@ from tts_gen.evaluation.headline import FOOTNOTE, MARK, headline, judged
 
 def row(family, value, low, high, metric="js", feature="log_f0"):
     identity = {"task": "prosody", "family": family, "split": "test"}
-    return rows.make_row(identity, feature, metric, value, low, high, 10)
+    return rows.make_row(identity, feature, metric, value, low, high, n=10)
 
 
 def verdict(*of, metric="js"):

@@ -1,5 +1,6 @@
 """The whole path on synthetic speech: corpus, features, four tiny models, evaluation, report, text to speech."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -87,6 +88,21 @@ def test_report_holds_pictures_and_sound(evaluated):
     page = (evaluated / "report.html").read_text()
     assert page.count("data:image/png") >= 7 and page.count("data:audio/flac") >= 3
     assert "http://" not in page and "https://" not in page
+
+
+def test_tests_and_diagnosis_are_written(evaluated):
+    """Of one test utterance, which is one group: nothing can be compared, and that is what they say."""
+    page = (evaluated / "report.html").read_text()
+    assert "Diagnosis" in page and "What differs significantly" in page
+    with open(evaluated / "significance.csv", newline="") as file:
+        tests = list(csv.DictReader(file))
+    assert len(tests) > 20 and all(t["why"] and not t["p"] for t in tests)
+    assert "Holm" in (evaluated / "significance.md").read_text()
+    assert "tabular" in (evaluated / "significance.tex").read_text()
+    rows = json.loads((evaluated / "summary.json").read_text())
+    coverage = [r for r in rows if r["metric"] == "coverage"]
+    assert {r["family"] for r in coverage} >= {"l2", "flow", "l1", "diffusion", "floor", "control:shuffled"}
+    assert all(r["value"] is None and "two groups" in r["why"] for r in coverage)
 
 
 def test_wavs_have_equal_names_in_a_folder_a_system(evaluated):

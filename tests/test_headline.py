@@ -21,8 +21,8 @@ def rng():
 def test_rows_file_round_trip_and_failures(tmp_path):
     path = tmp_path / "summary.json"
     made = [
-        rows.make_row(IDENTITY, "log_f0", "js", float("nan"), 0.1, 0.2, 5, scope="speaker:joe", why="constant"),
-        rows.make_row(IDENTITY, "log_f0", "js", np.float32(0.5), math.nan, None, np.int64(5)),
+        rows.make_row(IDENTITY, "log_f0", "js", float("nan"), 0.1, 0.2, n=5, scope="speaker:joe", why="constant"),
+        rows.make_row(IDENTITY, "log_f0", "js", np.float32(0.5), math.nan, None, n=np.int64(5)),
     ]
     rows.write(made, path)
     assert rows.read(path) == made[::-1]

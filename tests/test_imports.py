@@ -67,7 +67,7 @@ NO_JAX = {"config", "text", "corpora", "align", "features", "batches", "writer",
 METRICS = {
     f"evaluation.{name}"
     for name in "metrics scores utterance_metrics dependence two_sample mel_metrics voicing discriminating "
-    "flat_files wav_folders measure".split()
+    "significance failures diagnosis flat_files wav_folders measure".split()
 }
 FLAX = {"layers", "encoder", "text_encoder", "decoders", "tasks", "joint", "vocoders"}
 

@@ -193,8 +193,8 @@ def test_rows_of_bits_per_dimension(tmp_path, caplog):
     """Of an exact family, and of one by its ODE: asked for, not asked for, and failing."""
     store = make_store(tmp_path / "store")
     whole = [Split.read(store, name) for name in ("val", "test")]
-    val, test = (Split(split.name, split.positions[:3], split.utterances[:3]) for split in whole)
-    groups = np.arange(len(test.utterances)) // 2
+    val, test = (Split(split.name, split.positions[:4], split.utterances[:4]) for split in whole)
+    groups = np.arange(len(test.utterances))
     row = lambda run, ode: bits_per_dim_row(run, val, test, groups, {}, 0, ode)  # noqa: E731
     loaded = {}
     for family, changes in (("regression", {"loss": "gaussian"}), ("diffusion", {"widths": (8, 8)})):
@@ -211,4 +211,4 @@ def test_rows_of_bits_per_dimension(tmp_path, caplog):
     assert "standard error of the ODE's trace" in caplog.text
     broken = jax.tree.map(lambda x: x * np.nan, loaded["diffusion"].variables)
     found = row(replace(loaded["diffusion"], variables=broken), True)
-    assert found["value"] is None and "3 of 3 utterances is not finite (the ODE's solver" in found["why"]
+    assert found["value"] is None and "4 of 4 utterances is not finite (the ODE's solver" in found["why"]

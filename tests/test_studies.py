@@ -10,7 +10,7 @@ from models import make_store, small_config, small_decoder, write_untrained
 
 from tts_gen import command, doors
 from tts_gen.evaluation.prosody import Prosody
-from tts_gen.evaluation.studies import STUDIES, likelihood, outputs, paper, scaling, steps, styles
+from tts_gen.evaluation.studies import STUDIES, outputs, paper, scaling, steps, styles
 from tts_gen.runs import load
 
 OPTIONS = {
@@ -176,31 +176,6 @@ def test_intervals_that_overlap_decide_no_claim():
     assert verdict("flow", "diffusion", "mel", "js", False) == paper.REPRODUCED
     assert verdict("flow", "diffusion", "mel", "js", True) == paper.NOT
     assert verdict("flow", "gone", "mel", "js", True) == paper.UNTESTABLE
-
-
-@pytest.mark.parametrize("groups", [3, 8, 30])
-def test_equal_models_are_rarely_told_apart(groups):
-    """Whatever the number of groups: 400 times no difference, at the 5 % level."""
-    rng, found = np.random.default_rng(0), 0
-    for _ in range(400):
-        a, b = ((rng.standard_normal(groups), np.zeros(groups), np.full(groups, 20.0)) for _ in range(2))
-        (row,) = likelihood.pairs({"a": a, "b": b}, np.arange(groups))
-        found += row["p_holm"] < 0.05
-    assert 0.02 < found / 400 < 0.085
-    assert likelihood.pairs({"a": a, "b": b}, np.zeros(groups)) == []
-
-
-def test_differences_of_likelihood_are_paired():
-    """A constant difference is sure however much utterances vary; none is not."""
-    rng, n = np.random.default_rng(0), 60
-    nats, error, dimensions = rng.normal(0, 50, n), np.zeros(n), rng.integers(20, 60, n).astype(float)
-    better = nats + 0.05 * np.log(2) * dimensions
-    equal = nats + rng.permutation(np.repeat((-1.0, 1.0), n // 2))
-    of = {name: (x, error, dimensions) for name, x in (("a", nats), ("better", better), ("equal", equal))}
-    by = {(d["a"], d["b"]): d for d in likelihood.pairs(of, np.arange(n) // 2)}
-    assert by["a", "better"]["difference"] == pytest.approx(0.05)
-    assert by["a", "better"]["p_holm"] < 0.01 < 0.05 < by["a", "equal"]["p_holm"]
-    assert by["a", "equal"]["low"] < 0 < by["a", "equal"]["high"]
 
 
 def test_latex_escapes():

@@ -1,10 +1,14 @@
 """Intervals by the bootstrap over groups: utterances of one group (a dialogue file, a prompt group) are not
 independent.
 
-Everything reported is a function of sums over groups, so the sums are taken once and a draw only weighs them: 200 draws
-are one matrix product. One seed gives every family the same draws, which makes differences between families paired.
+Everything reported is a function of sums over groups. What each group adds to the value, its influence, comes of
+leaving it out of the sums; a draw then only weighs influences, so that all draws are one matrix product. They are
+studentised, each by its own standard error, because plain percentiles cover too seldom where a few long utterances
+decide (scripts/simulated_truth.py counts). Values of the same groups are compared by the differences of their
+influences under the same draws, which makes the comparison paired.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -13,17 +17,34 @@ from scipy import sparse
 
 LEVEL = 95
 """per cent that an interval covers"""
+DRAWS = 1000
+"""of the groups, for an interval"""
+
+
+class Groups(NamedTuple):
+    """What an estimate is made of, group by group, so that two of the same groups can be compared in pairs."""
+
+    influence: np.ndarray
+    """[G] (G - 1) * (mean of the value without one group - the value without this one); its mean is 0"""
+    alone: np.ndarray
+    """[G] the statistic of each group by itself; NaN where it has none"""
 
 
 class Estimate(NamedTuple):
     value: float
     low: float
     high: float
+    groups: Groups | None = None
+    """None where there are fewer than two groups, or one cannot be left out"""
 
 
+@functools.lru_cache(maxsize=8)
 def draws(n_groups: int, n_boot: int, seed: int) -> np.ndarray:
-    """How often each group is drawn, [n_boot, n_groups]; every row sums to n_groups."""
-    return np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_boot).astype(float)
+    """How often each group is drawn, [n_boot, n_groups], not to be written to; every row sums to n_groups."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_boot).astype(float)
+    drawn.flags.writeable = False
+    return drawn
 
 
 def halves(n_groups: int, n_splits: int, seed: int) -> np.ndarray:
@@ -63,18 +84,49 @@ def spread(values: np.ndarray) -> tuple[float, float]:
 def interval(
     statistic: Callable[..., np.ndarray], sums: Sequence[np.ndarray], weights: np.ndarray, divergence: bool = False
 ) -> Estimate:
-    """The statistic and its percentile interval.
+    """The statistic and its interval by the studentised bootstrap over groups (`margin`).
 
-    statistic maps weighted sums [R, ...], one for each of `sums` [G, ...], to [R]. Fewer than two groups: no interval
-    (NaN). A divergence is biased upwards by sampling noise, and resampling adds that bias a second time: its draws are
-    moved so that their mean is the value, and cut at 0 (at the value, where a correction has taken that below 0)."""
-    value = float(statistic(*(s.sum(axis=0, keepdims=True) for s in sums))[0])
+    statistic maps weighted sums [R, ...], one for each of `sums` [G, ...], to [R]; weights [R, G] are `draws`. A
+    divergence is never negative, and its interval is cut at 0 (at the value, where a correction has taken that below
+    0). It is biased upwards by sampling noise: the interval is that of its mean over evaluations of the same size.
+    Fewer than two groups, or a value that is not finite without one of them: no interval (NaN)."""
+    whole = [s.sum(axis=0, keepdims=True) for s in sums]
+    value = float(statistic(*whole)[0])
     if weights.shape[1] < 2:
         return Estimate(value, np.nan, np.nan)
-    drawn = statistic(*(weigh(weights, s) for s in sums))
-    if divergence:
-        drawn = np.maximum(drawn - drawn.mean() + value, min(value, 0))
-    return Estimate(value, *spread(drawn))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        without = statistic(*(w - s for w, s in zip(whole, sums, strict=True)))
+        alone = statistic(*sums)
+    if not np.isfinite(without).all():
+        return Estimate(value, np.nan, np.nan)
+    influence = (len(without) - 1) * (without.mean() - without)
+    half = margin(influence, studentised(influence, weights))
+    low = max(value - half, min(value, 0)) if divergence else value - half
+    return Estimate(value, low, value + half, Groups(influence, alone))
+
+
+def standard_error(influence: np.ndarray) -> float:
+    """Of the jackknife over groups: sqrt(sum of influence^2 / (G (G - 1))) for influence [G]."""
+    n = len(influence)
+    return float(np.sqrt(np.sum(influence**2) / (n * (n - 1))))
+
+
+def studentised(influence: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """|mean| / standard error of the influence [G] under each draw [R, G]: [R]; infinite where a draw has no spread."""
+    n = len(influence)
+    mean = weights @ influence / n
+    error = np.sqrt(np.maximum(weights @ influence**2 / n - mean**2, 0) / (n - 1))
+    return np.divide(np.abs(mean), error, out=np.full(len(weights), np.inf), where=error > 0)
+
+
+def margin(influence: np.ndarray, drawn: np.ndarray) -> float:
+    """Half of the symmetric bootstrap-t interval (Hall, Annals of Statistics 16, 1988), of the value's linear form: its
+    standard error times the quantile of `studentised`. NaN where that is infinite, as it is for two or three groups."""
+    error = standard_error(influence)
+    if error == 0:
+        return 0.0
+    quantile = np.quantile(drawn, LEVEL / 100, method="higher")
+    return error * float(quantile) if np.isfinite(quantile) else np.nan
 
 
 def over_halves(statistic: Callable[..., np.ndarray], a: np.ndarray, b: np.ndarray, half: np.ndarray) -> Estimate:

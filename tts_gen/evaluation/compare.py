@@ -6,7 +6,7 @@ Val chooses (temperatures, scales, the controls' noise); test is what is reporte
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from tts_gen import runs
 from tts_gen.config import UserError
 from tts_gen.evaluation import controls, mel_controls, rows
+from tts_gen.evaluation.failure_rows import mel_failures, prosody_failures, training_mels, training_prosody
 from tts_gen.evaluation.generate import (
     Split,
     flat_frames,
@@ -28,8 +29,8 @@ from tts_gen.evaluation.headline import choose_temperatures
 from tts_gen.evaluation.joint_prosody import joint_floor_rows, joint_rows, two_sample_floor_row, two_sample_row
 from tts_gen.evaluation.likelihood import bits_per_dim_row
 from tts_gen.evaluation.mel import mel_floor_rows, mel_rows
-from tts_gen.evaluation.prosody import Prosody, floor_rows, prosody_rows
-from tts_gen.evaluation.seeds import pooled
+from tts_gen.evaluation.prosody import Prosody, floor_rows, of_floor, prosody_rows
+from tts_gen.evaluation.seeds import but_the_seed, pooled
 from tts_gen.features.files import write_json
 from tts_gen.features.store import FeatureStore
 from tts_gen.runs import AnyRun, JointRun, Run
@@ -141,7 +142,7 @@ def compare(c: Comparison) -> tuple[list[dict], dict[str, float]]:
         best = choose_temperatures(val, task)
         chosen |= {Path(run).name: best[family, run] for family, run in best}
     tuned = {str(run.path): chosen[run.path.name] for run in c.runs if run.path.name in chosen}
-    found += pooled(found, tuned, {str(run.path): _but_the_seed(run) for run in c.runs})
+    found += pooled(found, tuned, {str(run.path): but_the_seed(run) for run in c.runs})
     rows.write(found, c.out / "summary.json")
     rows.write_csv(found, c.out / "summary.csv")
     write_json(c.out / "chosen.json", chosen)
@@ -157,14 +158,6 @@ def rows_at(c: Comparison, run: AnyRun, split: Split, temperature: float | None)
     return _mels_at(c, run, split, temperature)
 
 
-def _but_the_seed(run: AnyRun) -> str:
-    """All settings that must be equal where runs count as seeds of one another."""
-    if isinstance(run, JointRun):
-        return f"{run.path} {run.config}"
-    train = replace(run.config.train, seed=0, checkpoints="")
-    return repr(replace(run.config, train=train, data=replace(run.config.data, features="")))
-
-
 def _prosody_at(c, run, split, oracle, temperature) -> list[dict]:
     began = time.monotonic()
     generated = generated_prosody(c, run, split, oracle, temperature)
@@ -178,7 +171,10 @@ def _mels_at(c, run, split, temperature) -> list[dict]:
     began, task = time.monotonic(), run.config.task
     generated, oracle = generated_mels(c, run, split, temperature), [u.mel for u in split.utterances]
     identity = c.identity(run, task, split.name, temperature, 1)
-    found = mel_rows(generated, oracle, groups_of(c, split), identity, seed=c.seed, aligned=task == "acoustic")
+    groups = groups_of(c, split)
+    found = mel_rows(generated, oracle, groups, identity, seed=c.seed, aligned=task == "acoustic")
+    if task == "acoustic" and split.name == c.split:
+        found += mel_failures(generated, oracle, groups, training_mels(c.store), identity, c.seed)
     _tell(run, split, temperature, began)
     return found
 
@@ -195,6 +191,7 @@ def _prosody(c: Comparison, prosody_runs: list[Run], splits: dict[str, Split]) -
     identity = c.identity(None, "prosody", split.name, None, 1)
     found += floor_rows(oracle, identity, c.seed) + joint_floor_rows(oracle, identity, c.seed)
     found.append(two_sample_floor_row(oracle, identity, c.seed))
+    found += prosody_failures(oracle, oracle, training_prosody(c.store), of_floor(identity), c.seed)
     baselines = [run for run in prosody_runs if run.label == "l2"]
     if not baselines:
         log.warning("no L2 prosody run among these: no controls, which are made from its predictions")
@@ -207,11 +204,12 @@ def _prosody(c: Comparison, prosody_runs: list[Run], splits: dict[str, Split]) -
 
 
 def _of_set(c: Comparison, generated: Prosody, oracle: Prosody, identity: dict) -> list[dict]:
-    """All rows of one set; the two-sample test, which trains classifiers, on the reported split alone."""
+    """All rows of one set; what takes long, the two-sample test and signs of failure, on the reported split alone."""
     found = prosody_rows(generated, oracle, identity, seed=c.seed)
     found += joint_rows(generated, oracle, identity, seed=c.seed)
     if identity["split"] == c.split:
         found.append(two_sample_row(generated, oracle, identity, seed=c.seed))
+        found += prosody_failures(generated, oracle, training_prosody(c.store), identity, c.seed)
     return found
 
 
@@ -260,7 +258,10 @@ def _mels(c: Comparison, mel_runs: list[Run] | list[JointRun], splits: dict[str,
                 found += _mels_at(c, run, split, temperature)
     split = splits[c.split]
     oracle, groups = [u.mel for u in split.utterances], groups_of(c, split)
-    found += mel_floor_rows(oracle, groups, c.identity(None, task, split.name, None, 1), c.seed)
+    identity = of_floor(c.identity(None, task, split.name, None, 1))
+    found += mel_floor_rows(oracle, groups, identity, c.seed)
+    if task == "acoustic":
+        found += mel_failures(oracle, oracle, groups, training_mels(c.store), identity, c.seed)
     baselines = [run for run in mel_runs if task == "acoustic" and run.label in ("l1", "l2")]
     for run in baselines[:1]:
         for family, generated in mel_control_sets(c, run, splits).items():

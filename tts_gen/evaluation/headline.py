@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tts_gen.evaluation import significance
 from tts_gen.evaluation.discriminating import discriminating
+from tts_gen.evaluation.significance import STAR
 
 LABELS = {
     "l1": "L1 regression",
@@ -71,6 +73,11 @@ FOOTNOTE = (
     "where there is no floor, that of the best family."
 )
 
+STARRED = (
+    f"{STAR} differs from the best family of its column, more than by chance (paired tests over groups of utterances, "
+    "Holm-Bonferroni over the pairs of families, 5 %)."
+)
+
 Key = tuple[str, str | None]
 """(family, run)"""
 
@@ -110,16 +117,18 @@ def headline(rows: Sequence[dict], task: str, chosen: dict[Key, float] | None = 
     """One table a feature. A cell is a value, with its interval on a second line.
 
     A family and run in `chosen` is shown at that temperature, any other at all it has. The heading of a metric that
-    does not discriminate (discriminating.py) ends in MARK, which FOOTNOTE explains."""
-    lines, shown = _shown(rows, task, chosen or {}, split)
+    does not discriminate (discriminating.py) ends in MARK, which FOOTNOTE explains; STARRED explains the star behind
+    the value of a family that differs significantly from the best (significance.py)."""
+    lines, of_lines = shown(rows, task, chosen or {}, split)
     order = list(LABELS)
     lines.sort(key=lambda line: (order.index(line[0]) if line[0] in order else len(order), str(line[1]), line[2] or 0))
     runs = {family: {r for f, r, _ in lines if f == family} for family, _, _ in lines}
-    at = {(r["family"], r["run"], r["temperature"], r["feature"], r["metric"]): r for r in shown}
+    at = {(r["family"], r["run"], r["temperature"], r["feature"], r["metric"]): r for r in of_lines}
     # Likelihoods are the model's, at no temperature: they stand in the line of any.
-    bits = {(r["family"], r["run"], r["feature"]): r for r in shown if r["metric"] == "bits_per_dim"}
-    verdicts = discriminating(shown)
-    present = {(r["feature"], r["metric"]) for r in shown}
+    bits = {(r["family"], r["run"], r["feature"]): r for r in of_lines if r["metric"] == "bits_per_dim"}
+    verdicts = discriminating(of_lines)
+    stars = [id(row) for row in significance.behind(of_lines, significance.differences(of_lines))]
+    present = {(r["feature"], r["metric"]) for r in of_lines}
 
     tables = []
     for feature in FEATURES[task]:
@@ -133,7 +142,8 @@ def headline(rows: Sequence[dict], task: str, chosen: dict[Key, float] | None = 
                 bits.get((family, run, f)) if m == "bits_per_dim" else at.get((family, run, temperature, f, m))
                 for f, m in columns.values()
             ]
-            cells.append([label, "" if temperature is None else f"{temperature:g}", *map(figure, found)])
+            values = [figure(row, STAR * (id(row) in stars)) for row in found]
+            cells.append([label, "" if temperature is None else f"{temperature:g}", *values])
         marked = {c for c in columns.values() if c in verdicts and verdicts[c].discriminates is False}
         header = ["", "τ", *(h + MARK * (column in marked) for h, column in columns.items())]
         tables.append((CAPTIONS[feature], header, cells))
@@ -143,14 +153,14 @@ def headline(rows: Sequence[dict], task: str, chosen: dict[Key, float] | None = 
 def judged(rows: Sequence[dict], task: str, chosen: dict[Key, float] | None = None, split: str = "test") -> Tables:
     """One table of all metrics that discriminating.py can judge, and the controls that reach the reference."""
     cells = []
-    for (feature, metric), verdict in discriminating(_shown(rows, task, chosen or {}, split)[1]).items():
+    for (feature, metric), verdict in discriminating(shown(rows, task, chosen or {}, split)[1]).items():
         if verdict.discriminates is not None:
             reached = ", ".join(name.removeprefix("control:") for name in verdict.reached_by)
             cells.append([feature, metric, LABELS.get(verdict.reference, verdict.reference), reached or "none"])
     return [(task.capitalize(), ["feature", "metric", "compared with", "reached by"], cells)]
 
 
-def _shown(
+def shown(
     rows: Sequence[dict], task: str, chosen: dict[Key, float], split: str
 ) -> tuple[list[tuple[str, str | None, float | None]], list[dict]]:
     """The lines (family, run, temperature) of the headline, and all overall rows of theirs."""
@@ -165,14 +175,14 @@ def _shown(
     return lines, bits + [r for r in rows if (r["family"], r["run"], r["temperature"]) in lines and r not in bits]
 
 
-def figure(row: dict | None) -> str:
+def figure(row: dict | None, mark: str = "") -> str:
     """A value for a table, with its interval on a second line."""
     if row is None or row["value"] is None:
         return "–"
     digits = 3 if row["metric"].startswith(("js", "copula_js", "mutual_information")) else 2
     if row["low"] is None:
-        return f"{row['value']:.{digits}f}"
-    return f"{row['value']:.{digits}f}\n{row['low']:.{digits}f}–{row['high']:.{digits}f}"
+        return f"{row['value']:.{digits}f}{mark}"
+    return f"{row['value']:.{digits}f}{mark}\n{row['low']:.{digits}f}–{row['high']:.{digits}f}"
 
 
 def print_tables(tables: Tables, console: Console | None = None) -> None:
@@ -191,6 +201,8 @@ def print_tables(tables: Tables, console: Console | None = None) -> None:
         console.print(table)
     if any(name.endswith(MARK) for _, header, _ in tables for name in header):
         console.print(FOOTNOTE)
+    if any(STAR in cell for *_, cells in tables for line in cells for cell in line[1:]):
+        console.print(STARRED)
 
 
 def _terminal_cell(cell: str) -> Text:
@@ -198,5 +210,5 @@ def _terminal_cell(cell: str) -> Text:
     if not interval:
         return Text(value)
     low, high = map(float, interval.split("–"))
-    digits = len(value.partition(".")[2])
+    digits = len(value.rstrip(STAR).partition(".")[2])
     return Text.assemble(value, (f"\n±{(high - low) / 2:.{digits}f}", "dim"))

@@ -4,7 +4,16 @@ oracle's."""
 import numpy as np
 
 from tts_gen.evaluation import dependence, two_sample
-from tts_gen.evaluation.bootstrap import draws, group_histograms, group_sums, halves, interval, over_halves, spread
+from tts_gen.evaluation.bootstrap import (
+    DRAWS,
+    draws,
+    group_histograms,
+    group_sums,
+    halves,
+    interval,
+    over_halves,
+    spread,
+)
 from tts_gen.evaluation.metrics import ratio
 from tts_gen.evaluation.pool import SPLITS
 from tts_gen.evaluation.prosody import Prosody, of_floor
@@ -17,7 +26,7 @@ TWO_SAMPLE_SPLITS = 8
 """Random halves of the two-sample test's floor: each trains its own classifiers."""
 
 
-def joint_rows(generated: Prosody, oracle: Prosody, identity: dict, n_boot: int = 200, seed: int = 0) -> list[dict]:
+def joint_rows(generated: Prosody, oracle: Prosody, identity: dict, n_boot: int = DRAWS, seed: int = 0) -> list[dict]:
     """Rows of DEPENDENCE, over voiced, non-pause phonemes; null where there are none or a value is not finite."""
     at = _pool(oracle)
     if why := _problem(generated, oracle, at):
@@ -49,7 +58,7 @@ def joint_floor_rows(oracle: Prosody, identity: dict, seed: int = 0) -> list[dic
     return [make_row(identity, JOINT, m, *of, n=len(at)) for m, of in zip(DEPENDENCE[1:], found, strict=True)]
 
 
-def two_sample_row(generated: Prosody, oracle: Prosody, identity: dict, n_boot: int = 200, seed: int = 0) -> dict:
+def two_sample_row(generated: Prosody, oracle: Prosody, identity: dict, n_boot: int = DRAWS, seed: int = 0) -> dict:
     """The row of `two_sample_accuracy`, of the first of the K samples. Its interval holds what other groups of
     utterances would change in the classifiers' answers, not what they would change in their training."""
     keep = _drawn_utterances(oracle, seed)

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from tts_gen.batches import whole_batches
-from tts_gen.evaluation.bootstrap import draws, group_sums, interval
+from tts_gen.evaluation.bootstrap import DRAWS, draws, group_sums, interval
 from tts_gen.evaluation.generate import Split, identity_of
 from tts_gen.evaluation.rows import make_row
 from tts_gen.runs import Run
@@ -59,7 +59,7 @@ def row_of(
         return make_row(identity, feature, "bits_per_dim", None, n=len(groups), why=why)
     names, group = np.unique(groups, return_inverse=True)
     sums = [group_sums(x[:, None], group, len(names)) for x in (-nats / np.log(2), dimensions)]
-    estimate = interval(lambda bits, d: (bits / d)[..., 0], sums, draws(len(names), 200, seed))
+    estimate = interval(lambda bits, d: (bits / d)[..., 0], sums, draws(len(names), DRAWS, seed))
     if error.any():
         of_trace = np.sqrt(np.sum(error**2)) / dimensions.sum() / np.log(2)
         log.info("%s: standard error of the ODE's trace %.2g bits per dimension", run.path.name, of_trace)

@@ -11,7 +11,7 @@ import numpy as np
 
 from tts_gen.config import UserError
 from tts_gen.evaluation import mel_metrics, metrics
-from tts_gen.evaluation.bootstrap import Estimate, draws, halves, interval, over_halves
+from tts_gen.evaluation.bootstrap import DRAWS, Estimate, draws, halves, interval, over_halves
 from tts_gen.evaluation.pool import SPLITS
 from tts_gen.evaluation.rows import make_row
 
@@ -52,7 +52,7 @@ def bin_js(generated: Mels, oracle: Mels, edges: np.ndarray) -> np.ndarray:
 
 
 def mel_rows(
-    generated: Mels, oracle: Mels, groups: Sequence, identity: dict, n_boot: int = 200, seed: int = 0,
+    generated: Mels, oracle: Mels, groups: Sequence, identity: dict, n_boot: int = DRAWS, seed: int = 0,
     aligned: bool = True,
 ) -> list[dict]:  # fmt: skip
     """Rows of feature "mel" for one family at one temperature; 95 % intervals over `groups`, one label an utterance.

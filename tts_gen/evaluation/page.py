@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from tts_gen.evaluation import plots, rows
+from tts_gen.evaluation import diagnosis, plots, rows, significance
 from tts_gen.evaluation.compare import Comparison, generated_mels, generated_prosody
 from tts_gen.evaluation.generate import Split, oracle_prosody, sayable
-from tts_gen.evaluation.headline import LABELS, headline, judged
+from tts_gen.evaluation.headline import LABELS, headline, judged, shown
 from tts_gen.evaluation.metrics import edges_for
 from tts_gen.evaluation.prosody import Prosody
 from tts_gen.evaluation.report import HOW_TO_READ, HOW_TO_READ_MELS, Section, commands, write_report
+from tts_gen.evaluation.studies.outputs import latex
+from tts_gen.features.files import write_text
 from tts_gen.runs import Run
 from tts_gen.writer import read_lines
 
@@ -25,7 +27,8 @@ def write_page(
     c: Comparison, found: list[dict], chosen: dict[str, float], command_lines: list[str], banner: str | None = None,
     speech: list[tuple[str, Path]] = (), vocoder=None,
 ) -> Path:  # fmt: skip
-    """OUT/report.html. `speech`: (caption, wav) of synthesised sentences; `vocoder` makes the held-out mels audible."""
+    """OUT/report.html and OUT/significance.{csv,md,tex}. `speech`: (caption, wav) of synthesised sentences; `vocoder`
+    makes the held-out mels audible."""
     split = Split.read(c.store, c.split)
     sections = []
     if c.of_task("prosody"):
@@ -36,10 +39,15 @@ def write_page(
     if speech:
         text = "Text to speech, prosody and mel both generated, at the temperatures chosen on the validation split."
         sections.append(Section("Synthesised sentences", text, audio=list(speech)))
+    at_chosen = {task: shown(found, task, _by_run(c, chosen), c.split)[1] for task in ("prosody", "acoustic", "joint")}
+    sections.append(_diagnosis_section(found, at_chosen))
     sections.append(_training_section(c))
     tables = [table for task in ("prosody", "acoustic") for table in judged(found, task, _by_run(c, chosen), c.split)]
     if any(cells for *_, cells in tables):
         sections.append(Section("Which metrics discriminate", _JUDGED, tables=tables, collapsed=True))
+    tests = [test for of in at_chosen.values() for test in significance.differences(of)]
+    if tests:
+        sections.append(_tests_section(c, tests))
     header, cells = rows.table([r for r in found if r["split"] == c.split])
     sections.append(Section("All figures", "As in summary.json.", tables=[("", header, cells)], collapsed=True))
     sections.append(Section("Commands", commands(command_lines)))
@@ -107,6 +115,12 @@ def _prosody_sections(c: Comparison, found: list[dict], chosen: dict[str, float]
     ]
 
 
+_TESTS = (
+    "Differences between families on the same utterances, paired by group: Wilcoxon's signed-rank and Student's t test "
+    "of what each group has by itself (errors, scores), the studentised bootstrap over groups of what is a "
+    f"distribution's or a ratio of sums. {significance.STAR}: p is below {significance.ALPHA:g} when corrected by "
+    "Holm-Bonferroni for the pairs of families on that metric and test."
+)
 _JUDGED = (
     "A metric discriminates on this corpus if the interval of every control lies beyond the floor's, or the best "
     "family's where there is no floor. The control of another utterance is real prosody, only to another text: "
@@ -174,6 +188,22 @@ def _mel_sections(c, found, chosen, split, vocoder, task: str) -> list[Section]:
         Section(title, HOW_TO_READ_MELS, tables=table),
         Section(f"{title}, side by side", source, images=images, audio=audio),
     ]
+
+
+def _diagnosis_section(found: list[dict], at_chosen: dict[str, list[dict]]) -> Section:
+    every = [f for of in at_chosen.values() for f in diagnosis.findings(of, found)]
+    sentences = [f.sentence for f in every if f.found] or ["No sign of failure was found."]
+    text = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)
+    return Section("Diagnosis", text, tables=[("Signs of failure", *diagnosis.table(every))])
+
+
+def _tests_section(c: Comparison, tests: list[dict]) -> Section:
+    """Written to files of their own too."""
+    header, cells = significance.table(tests)
+    rows.write_cells(*significance.table(tests, digits=None), c.out / "significance.csv")
+    write_text(c.out / "significance.md", f"{_TESTS}\n\n{rows.markdown(header, cells)}")
+    write_text(c.out / "significance.tex", latex(_TESTS, header, cells))
+    return Section("What differs significantly", f"<p>{_TESTS}</p>", tables=[("", header, cells)], collapsed=True)
 
 
 def _training_section(c: Comparison) -> Section:

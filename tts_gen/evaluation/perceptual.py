@@ -136,7 +136,8 @@ def _entry(line: str) -> tuple[str, Measurement] | None:
 
 def score(
     waves: Mapping[str, Waves], texts: Mapping[str, str], reference: str, groups: Mapping[str, str] | None = None,
-    ledger: Ledger | None = None, identities: Mapping[str, dict] | None = None, n_boot: int = 1000, seed: int = 0,
+    ledger: Ledger | None = None, identities: Mapping[str, dict] | None = None, n_boot: int = bootstrap.DRAWS,
+    seed: int = 0,
 ) -> list[dict]:  # fmt: skip
     """Rows of feature "wave" for every system and proxy: the mean over utterances, of `wer` errors / words over the
     corpus, each with a 95 % interval by the bootstrap over groups; n counts the utterances.

@@ -7,6 +7,7 @@ import numpy as np
 
 from tts_gen.evaluation import metrics, scores
 from tts_gen.evaluation.bootstrap import (
+    DRAWS,
     Estimate,
     draws,
     group_histograms,
@@ -38,7 +39,7 @@ class Pool:
         oracle: np.ndarray,
         utterance: np.ndarray,
         group: np.ndarray,
-        n_boot: int = 200,
+        n_boot: int = DRAWS,
         seed: int = 0,
     ):
         self.feature, self.generated, self.oracle, self.utterance = feature, generated, oracle, utterance
@@ -112,8 +113,9 @@ class Pool:
 
     def js_debiased(self) -> Estimate:
         """The interval is that of `js`, moved."""
-        moved = float(metrics.js_jackknife(*self._histograms).mean()) - self.js().value
-        return Estimate(*(x + moved for x in self.js()))
+        *ends, groups = self.js()
+        moved = float(metrics.js_jackknife(*self._histograms).mean()) - ends[0]
+        return Estimate(*(x + moved for x in ends), groups)
 
     def wasserstein(self) -> Estimate:
         return self._between_distributions(metrics.wasserstein, _area)
@@ -153,7 +155,7 @@ class Pool:
         p, q, width = self._grid
         found = interval(lambda p, q: area(p, q) * width, (p, q), self.weights, divergence=True)
         value = exact(self.generated, self.oracle)
-        return Estimate(value, *(max(x + value - found.value, 0) for x in (found.low, found.high)))
+        return Estimate(value, *(max(x + value - found.value, 0) for x in (found.low, found.high)), found.groups)
 
     def _mean(self, terms: np.ndarray, group: np.ndarray | None = None) -> Estimate:
         """Of terms over positions, or over what `group` gives the groups of."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tts_gen.evaluation import utterance_metrics
+from tts_gen.evaluation.bootstrap import DRAWS
 from tts_gen.evaluation.pool import FLOORED, Pool
 from tts_gen.evaluation.rows import make_row
 
@@ -62,7 +63,7 @@ class Prosody:
                 raise ValueError(f"Prosody.{name} has shape {np.shape(value)}, voiced {self.voiced.shape}")
 
 
-def prosody_rows(generated: Prosody, oracle: Prosody, identity: dict, n_boot: int = 200, seed: int = 0) -> list[dict]:
+def prosody_rows(generated: Prosody, oracle: Prosody, identity: dict, n_boot: int = DRAWS, seed: int = 0) -> list[dict]:
     """Rows of one family at one temperature, overall first; intervals are 95 % bootstrap over groups.
 
     A feature with no positions, or with a generated value that is not finite, gives null rows that say why."""

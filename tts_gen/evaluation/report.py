@@ -23,8 +23,9 @@ the energy score (of an utterance as a whole) and best of K, and where a classif
 corpus: some control's interval reaches the floor's or, where there is no floor, the best family's. JS divergence of few
 values is biased
 upwards: compare <em>JS halves</em>, half of the generated against the other half of the oracle, with the floor, half of
-the oracle against its other half. Small print: 95 % bootstrap intervals over groups of utterances (floor and JS halves:
-the range of single random halves).
+the oracle against its other half. A star marks a family that differs significantly from the best of its column (paired
+tests, Holm-Bonferroni, 5 %). Small print: 95 % studentised bootstrap intervals over groups of utterances (floor and JS
+halves: the range of single random halves).
 """
 HOW_TO_READ_MELS = """
 Std ratio is taken in every mel bin; Δ time and Δ frequency are the std ratios of differences from frame to frame and

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tts_gen.config import UserError
+from tts_gen.evaluation.bootstrap import Groups
 from tts_gen.evaluation.metrics import METRICS
 
 FIELDS = (
@@ -19,6 +20,8 @@ GUIDANCE = "guidance"
 """Scale of classifier-free guidance: `identity` and a row have it only where samples were guided."""
 RUN_COUNT = "run_count"
 """A row has it only where it is of several runs (seeds.py)."""
+GROUPS = "groups"
+"""What a row was estimated from, never written."""
 
 
 def make_row(
@@ -28,12 +31,13 @@ def make_row(
     value: float | None,
     low: float | None = None,
     high: float | None = None,
+    groups: Groups | None = None,
     n: int = 0,
     scope: str = "overall",
     why: str | None = None,
 ) -> dict:
-    """One row. A value that is no finite number becomes null with `why`; raises ValueError for names that do not
-    exist."""
+    """One row, with `groups` in memory alone: significance.py compares rows by them. A value that is no finite number
+    becomes null with `why`; raises ValueError for names that do not exist."""
     if unknown := sorted(set(identity) - {*IDENTITY, GUIDANCE}):
         raise ValueError(f"identity has no {', '.join(unknown)}; valid names are {', '.join(IDENTITY)}")
     if metric not in METRICS:
@@ -42,8 +46,8 @@ def make_row(
     row |= {"feature": feature, "metric": metric, "n": int(n), "scope": scope}
     row |= {"value": _finite(value), "low": _finite(low), "high": _finite(high)}
     if row["value"] is None:
-        row |= {"low": None, "high": None, "why": why or f"{metric} is not defined here"}
-    return row
+        return row | {"low": None, "high": None, "why": why or f"{metric} is not defined here"}
+    return row | {GROUPS: groups} if groups else row
 
 
 def _finite(x: float | None) -> float | None:
@@ -52,7 +56,10 @@ def _finite(x: float | None) -> float | None:
 
 def write(rows: Sequence[dict], path: str | Path) -> None:
     """Writes summary.json, overall rows first; atomic. Raises ValueError rather than write NaN."""
-    lines = [json.dumps(row, allow_nan=False) for row in sorted(rows, key=lambda row: row["scope"] != "overall")]
+    lines = [
+        json.dumps({name: x for name, x in row.items() if name != GROUPS}, allow_nan=False)
+        for row in sorted(rows, key=lambda row: row["scope"] != "overall")
+    ]
     _replace(path, "[\n" + ",\n".join(lines) + "\n]\n")
 
 
@@ -75,7 +82,10 @@ def read(path: str | Path) -> list[dict]:
 
 def write_csv(rows: Sequence[dict], path: str | Path) -> None:
     """All rows as CSV, full precision, `why` last."""
-    header, cells = table(rows, digits=None)
+    write_cells(*table(rows, digits=None), path)
+
+
+def write_cells(header: Sequence[str], cells: Sequence[Sequence[str]], path: str | Path) -> None:
     with open(f"{path}.partial", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *cells])
     os.replace(f"{path}.partial", path)

@@ -3,11 +3,14 @@ utterances and what other seeds would change."""
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy import stats
 
 from tts_gen.evaluation.bootstrap import LEVEL
+from tts_gen.evaluation.rows import GROUPS
+from tts_gen.runs import AnyRun, JointRun
 
 FAMILY = ("task", "family", "corpus", "split", "solver", "steps", "samples")
 FIGURE = ("feature", "metric", "scope")
@@ -41,9 +44,18 @@ def pooled(rows: Sequence[dict], chosen: Mapping[str, float], settings: Mapping[
     return found
 
 
+def but_the_seed(run: AnyRun) -> str:
+    """All settings that must be equal where runs count as seeds of one another."""
+    if isinstance(run, JointRun):
+        return f"{run.path} {run.config}"
+    train = replace(run.config.train, seed=0, checkpoints="")
+    return repr(replace(run.config, train=train, data=replace(run.config.data, features="")))
+
+
 def _mean(group: list[dict], n_runs: int) -> dict:
     temperatures = {row["temperature"] for row in group}
-    row = group[0] | {"run": None, "seed": None, "run_count": n_runs, "low": None, "high": None}
+    row = {name: x for name, x in group[0].items() if name != GROUPS}
+    row |= {"run": None, "seed": None, "run_count": n_runs, "low": None, "high": None}
     row["temperature"] = temperatures.pop() if len(temperatures) == 1 else None
     values = [r["value"] for r in group]
     if len(group) < n_runs or None in values:

@@ -14,7 +14,7 @@ import numpy as np
 
 from tts_gen.config import Audio, UserError
 from tts_gen.evaluation import mel_metrics, voicing
-from tts_gen.evaluation.bootstrap import draws, interval
+from tts_gen.evaluation.bootstrap import DRAWS, draws, interval
 from tts_gen.evaluation.mel import mel_floor_rows, mel_rows
 from tts_gen.evaluation.rows import make_row
 from tts_gen.features import mel, pitch
@@ -105,7 +105,7 @@ def _rows_by_frames(pairs: list[tuple[Sound, Sound]], identity: dict, aligned: b
         if len(generated.mel) == len(oracle.mel):
             left = right = np.arange(len(oracle.mel))
         errors.append(voicing.errors(generated.f0[left], oracle.f0[right]))
-    errors, weights = np.array(errors, float), draws(len(pairs), 200, seed)
+    errors, weights = np.array(errors, float), draws(len(pairs), DRAWS, seed)
     n, why = sum(len(o.mel) for _, o in pairs), "no frame is voiced in both"
     found = {name: interval(measure, [errors], weights) for name, measure in F0.items()}
     rows = [make_row(identity, "f0", name, *estimate, n=n, why=why) for name, estimate in found.items()]

@@ -1,12 +1,11 @@
 """Post-screening, means and paired tests of ratings [L listeners, U utterances, S signals], NaN where there is none."""
 
-import math
 from itertools import combinations
 
 import numpy as np
 from scipy import stats
 
-from tts_gen.evaluation.significance import holm
+from tts_gen.evaluation.significance import adjust, paired
 
 HIDDEN_BELOW = ANCHOR_ABOVE = 90
 """rating (BS.1534-3, 4.1.2)"""
@@ -62,7 +61,7 @@ def paired_rows(ratings: np.ndarray, names: list[str]) -> list[dict]:
     listeners' means. Holm-Bonferroni over the pairs, for each test and unit by itself."""
     flat = {"ratings": ratings.reshape(-1, len(names)), "listeners": listener_means(ratings)}
     rows = [
-        {"a": names[a], "b": names[b], "unit": unit} | _paired(values[:, a], values[:, b])
+        {"a": names[a], "b": names[b], "unit": unit} | paired(values[:, a], values[:, b])
         for unit, values in flat.items()
         for a, b in combinations(range(len(names)), 2)
     ]
@@ -70,20 +69,6 @@ def paired_rows(ratings: np.ndarray, names: list[str]) -> list[dict]:
         for test in ("wilcoxon", "t"):
             adjust([row for row in rows if row["unit"] == unit], f"{test}_p")
     return rows
-
-
-def _paired(a: np.ndarray, b: np.ndarray) -> dict:
-    both = np.isfinite(a) & np.isfinite(b)
-    a, b = a[both], b[both]
-    row = {"n": len(a), "difference": float((a - b).mean()) if len(a) else None}
-    row |= dict.fromkeys(("wilcoxon", "wilcoxon_p", "t", "t_p"))
-    if len(a) < 2:
-        return row | {"why": f"{len(a)} pairs are too few to test"}
-    if np.ptp(a - b) == 0:
-        return row | {"why": "all differences are equal"}
-    rank, t = stats.wilcoxon(a, b), stats.ttest_rel(a, b)
-    found = {"wilcoxon": rank.statistic, "wilcoxon_p": rank.pvalue, "t": t.statistic, "t_p": t.pvalue}
-    return row | {name: float(x) for name, x in found.items() if math.isfinite(x)}
 
 
 def preference_rows(preferred: dict[tuple[str, str], np.ndarray]) -> list[dict]:
@@ -112,12 +97,3 @@ def preference_rows(preferred: dict[tuple[str, str], np.ndarray]) -> list[dict]:
 def _sides(answers: np.ndarray) -> np.ndarray:
     net = np.nansum(answers - 0.5, axis=1)
     return np.where(np.isfinite(answers).any(axis=1), (np.sign(net) + 1) / 2, np.nan)
-
-
-def adjust(rows: list[dict], p: str) -> None:
-    """Adds `{p}_holm` to each row: `p` corrected for all rows that have one."""
-    tested = [row for row in rows if row[p] is not None]
-    for row in rows:
-        row[f"{p}_holm"] = None
-    for row, value in zip(tested, holm([row[p] for row in tested]), strict=True):
-        row[f"{p}_holm"] = value
