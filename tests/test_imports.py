@@ -52,7 +52,7 @@ ALLOWED = {
     "torch_file": "config",
     "vocoders": "config torch_file",
     "convert": "config features layers text_encoder decoders joint front_end runs torch_file vocoders",
-    "evaluation": "config text corpora features batches runs vocoders torch_file progress command "
+    "evaluation": "config text corpora features batches draws runs vocoders torch_file progress command "
     "parallel speed synthesis writer",
     "synthesis": "config text corpora features batches runs vocoders",
     "demo": "config progress",

@@ -46,18 +46,17 @@ class Plan:
             raise UserError(f"data.buckets: {bad[0]} is not a multiple of 4")
         if config.data.batch_size < 1:
             raise UserError(f"data.batch_size is {config.data.batch_size}: give the positions in a batch, at least 1")
-        entries = [store.index[p] for p in positions]
         if config.task == "prosody":
-            length = np.array([e.n_phonemes for e in entries], int)
+            length = store.index.n_phonemes[positions]
             if len(long := positions[length > buckets[-1]]):
                 log.warning(
                     "%d of %d %s utterances have more than %d phonemes and are left out (data.buckets): %s",
-                    len(long), len(positions), split, buckets[-1], _some([store.index[p].id for p in long]),
+                    len(long), len(positions), split, buckets[-1], _some(store, long),
                 )  # fmt: skip
             positions, length = positions[length <= buckets[-1]], length[length <= buckets[-1]]
             times = np.ones_like(length)
         else:
-            length = np.array([e.n_frames for e in entries], int)
+            length = store.index.n_frames[positions]
             times = np.maximum(1, np.round(length / buckets[-1]).astype(int))
         if not len(positions):
             raise UserError(f"{store.root}: no {split} utterance fits data.buckets {tuple(map(int, buckets))}")
@@ -70,14 +69,19 @@ class Plan:
         """Bucket -> its batches in one round, about one epoch."""
         return {b: max(1, round(len(m) / self.rows[b])) for b, m in self.members.items()}
 
-    def __call__(self, step: int) -> tuple[int, np.ndarray]:
+    def round(self, number: int) -> np.ndarray:
+        """The bucket of each batch of a round, in their order."""
         counts = self.batches_per_round
-        order = np.repeat(list(counts), list(counts.values()))
-        round_, at = divmod(step, len(order))
-        order = np.random.default_rng((self.seed, 0, round_)).permutation(order)
-        if round_ == 0:  # the longest bucket first: a lack of memory shows at once, and training starts on one program
+        order = np.repeat(list(counts), list(counts.values()))[_shuffled((self.seed, 0, number), sum(counts.values()))]
+        if number == 0:  # the longest bucket first: a lack of memory shows at once, and training starts on one program
             longest = np.argmax(order)
             order[[0, longest]] = order[[longest, 0]]
+        return order
+
+    def __call__(self, step: int) -> tuple[int, np.ndarray]:
+        counts = self.batches_per_round
+        round_, at = divmod(step, sum(counts.values()))
+        order = self.round(round_)
         bucket = int(order[at])
         batch = round_ * counts[bucket] + np.count_nonzero(order[:at] == bucket)
         first = batch * self.rows[bucket]
@@ -85,10 +89,18 @@ class Plan:
 
     def _stream(self, bucket: int, first: int, n: int) -> np.ndarray:
         """Entries first .. first + n of the endless sequence of shuffled epochs."""
-        members = self.members[bucket]
-        epochs = range(first // len(members), (first + n - 1) // len(members) + 1)
-        shuffled = [np.random.default_rng((self.seed, 1, bucket, e)).permutation(members) for e in epochs]
-        return np.concatenate(shuffled)[first - epochs[0] * len(members) :][:n]
+        members, found = self.members[bucket], []
+        while n:
+            epoch, start = divmod(first, len(members))
+            found.append(members[_shuffled((self.seed, 1, bucket, epoch), len(members))[start : start + n]])
+            first, n = first + len(found[-1]), n - len(found[-1])
+        return np.concatenate(found)
+
+
+@functools.lru_cache(maxsize=16)
+def _shuffled(seed: tuple[int, ...], n: int) -> np.ndarray:
+    """0 .. n - 1 in an order that `seed` says; the same for as many batches as an epoch has."""
+    return np.random.default_rng(seed).permutation(np.arange(n, dtype=np.int32))
 
 
 def batch_rows(data: Data, length: int) -> int:
@@ -124,9 +136,8 @@ class TrainingBatches(grain.sources.RandomAccessDataSource):
 
     def examples(self) -> list[dict[str, np.ndarray]]:
         """A batch of each bucket, in the order in which training meets them; the longest is first."""
-        steps = range(sum(self.plan.batches_per_round.values()))
-        first = {bucket: step for step in reversed(steps) for bucket in (self.plan(step)[0],)}
-        return [self[step] for step in sorted(first.values())]
+        first = np.unique(self.plan.round(0), return_index=True)[1]
+        return [self[step] for step in np.sort(first).tolist()]
 
     def ids(self, step: int) -> list[str]:
         """Utterances in the global batch of a step."""
@@ -170,16 +181,17 @@ def training_positions(store: FeatureStore, config: Config) -> np.ndarray:
 
 
 def whole_batches(
-    utterances: Sequence[Features], stats: Stats, task: str
+    utterances: Sequence[Features], stats: Stats, task: str, longest: int = 0, multiple: int = 1
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-    """Uncropped utterances for evaluation and synthesis: (their places in the list, batch padded in rows and
-    length)."""
+    """Uncropped utterances for evaluation and synthesis: (their places in the list, batch padded in length, and in rows
+    to a `multiple`). Where they are part of more, `longest` is the most phonemes of any, so that shapes are the same
+    for all parts."""
     lengths = np.array([len(u.phoneme) if task == "prosody" else len(u.mel) for u in utterances])
     padded = np.array([_padded(n, SHORTEST[task]) for n in lengths])
-    positions = _padded(max(len(u.phoneme) for u in utterances), SHORTEST["prosody"])
+    positions = _padded(longest or max(len(u.phoneme) for u in utterances), SHORTEST["prosody"])
     for length in np.unique(padded):
         members = np.flatnonzero(padded == length)
-        rows = max(1, 8 * SHORTEST[task] // length)
+        rows = -(-max(1, 8 * SHORTEST[task] // length) // multiple) * multiple
         for first in range(0, len(members), rows):
             places = members[first : first + rows]
             chosen = [utterances[i] for i in places]
@@ -208,8 +220,9 @@ def collate(
     found = [readable(store, p) for p in positions]
     usable = [u for u in found if u is not None]
     if not usable:
-        names = _some([store.index[p].id for p in positions])
-        raise UserError(f"{store.root}: none of the utterances of a batch can be used: {names}; see above")
+        raise UserError(
+            f"{store.root}: none of the utterances of a batch can be used: {_some(store, positions)}; see above"
+        )
     utterances = [usable[0] if u is None else u for u in found]
     if config.task == "prosody":
         batch = prosody_batch(utterances, store.stats, bucket)
@@ -243,8 +256,9 @@ def _left_out(why: str) -> None:
     log.warning("%s; left out, training goes on without it", why)
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+def _some(store: FeatureStore, positions: Sequence[int]) -> str:
+    names = ", ".join(store.index[p].id for p in positions[:8])
+    return names + (f" and {len(positions) - 8} more" if len(positions) > 8 else "")
 
 
 def prosody_batch(utterances: Sequence[Features], stats: Stats, positions: int) -> dict[str, np.ndarray]:

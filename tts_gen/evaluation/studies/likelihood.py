@@ -16,10 +16,11 @@ from tts_gen.config import UserError
 from tts_gen.evaluation import likelihood, plots
 from tts_gen.evaluation.bootstrap import group_sums
 from tts_gen.evaluation.compare import Comparison, groups_of
-from tts_gen.evaluation.generate import Split, cached
 from tts_gen.evaluation.headline import CAPTIONS, figure
 from tts_gen.evaluation.report import Section
 from tts_gen.evaluation.significance import holm
+from tts_gen.evaluation.split import Split
+from tts_gen.evaluation.stored import cached
 from tts_gen.evaluation.studies.outputs import Study
 
 log = logging.getLogger(__name__)
