@@ -13,17 +13,15 @@ from models import make_store, small_config, with_train
 
 from tts_gen.batches import (
     Crop,
-    Plan,
     TrainingBatches,
-    batch_rows,
     crop_frames,
     frame_arrays,
     prosody_batch,
-    training_positions,
     validation_batches,
 )
 from tts_gen.config import Data, UserError
 from tts_gen.features.store import Features
+from tts_gen.plan import Plan, batch_rows, training_positions
 
 
 @pytest.fixture(scope="module")
