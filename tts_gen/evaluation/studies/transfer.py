@@ -83,30 +83,27 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
     if options.speaker not in (e.speaker for e in Split.read(c.store, "train").entries):
         told.append(f"No training utterance is of the speaker {options.speaker}: what the runs do for it was not "
                     f"learnt. --speaker may be one of {', '.join(runs[0].inventory.speakers)}.")  # fmt: skip
+    home, abroad = c.store.root.name, there.store.root.name
     found, tables, answer = [], [], told
     for task, columns in COLUMNS.items():
         cells = []
         for run in c.of_task(task):
             heard = lambda of, run=run: Heard(of.name, of.store, of.positions, run, options.speaker)  # noqa: E731
-            asked = replace(c, out=c.out / "asked")
-            sets = {
-                c.store.root.name: _rows(c, run, own, own, options.temperature),
-                f"{c.store.root.name}, as {options.speaker}": _rows(asked, run, own, heard(own), options.temperature),
-                there.store.root.name: _rows(there, run, split, heard(split), options.temperature),
-            }
-            first, second, third = sets.values()
-            gap = [_difference(third[key], first[key], c.store.root.name) for key in columns.values()]
-            found += [*first.values(), *(r | {"scope": f"as:{options.speaker}"} for r in second.values())]
-            found += [*third.values(), *gap]
-            for name, of in sets.items():
+            at_home = _rows(c, run, own, own, options.temperature)
+            asked = _rows(replace(c, out=c.out / "asked"), run, own, heard(own), options.temperature)
+            elsewhere = _rows(there, run, split, heard(split), options.temperature)
+            gap = {key: _difference(elsewhere[key], at_home[key], home) for key in columns.values()}
+            found += [*at_home.values(), *(r | {"scope": f"as:{options.speaker}"} for r in asked.values())]
+            found += [*elsewhere.values(), *gap.values()]
+            lines = {f"own: {home}": at_home, f"own, as {options.speaker}": asked, f"other: {abroad}": elsewhere}
+            for name, of in lines.items():
                 cells.append([run.path.name, name, *(figure(of[key]) for key in columns.values())])
-            cells.append([run.path.name, "difference", *map(_signed, gap)])
-            answer += _sentence(run, gap, there.store.root.name)
+            cells.append([run.path.name, "other - own", *(_signed(gap[key]) for key in columns.values())])
+            answer += _sentence(run, list(gap.values()), abroad)
         if cells:
             tables.append((task.capitalize(), ["run", "corpus", *columns], cells))
     text = " ".join(__doc__.split("\n\n")[1].split())
-    title = f"From {c.store.root.name} to {there.store.root.name}"
-    return Study(title, answer, found, [Section("There and at home", text, tables=tables)])
+    return Study(f"From {home} to {abroad}", answer, found, [Section("Abroad and at home", text, tables=tables)])
 
 
 def known_part(split: Split, run: Run) -> tuple[Split, list[str]]:
