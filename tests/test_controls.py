@@ -78,5 +78,5 @@ def test_a_single_utterance_has_no_other(rng):
     oracle, mean, noise = world(rng, utterances=1)
     with pytest.raises(ValueError, match="no other utterance"):
         controls.other_utterance(oracle)
-    sets = controls.controls(oracle, mean, controls.calibrate(mean, mean + noise, oracle), to_frames)
+    sets = dict(controls.controls(oracle, mean, controls.calibrate(mean, mean + noise, oracle), to_frames))
     assert "control:other_utterance" not in sets and "control:l2+ar_noise" in sets

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,7 +11,8 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from models import losses, make_store, small_config, with_train, write_config, xla_flags
+from models import losses, make_store, small_config, with_train, write_config
+from processes import finish, free_port, joined, started
 
 from tts_gen import fit, flat, parallel
 from tts_gen.config import UserError
@@ -38,29 +38,9 @@ def config_files(store, tmp_path_factory):
             for family in ("flow", "regression")}  # fmt: skip
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 def start(config_file: Path, run: Path, *options) -> list[subprocess.Popen]:
     """A pair of processes."""
-    joined = ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2", "--process"]
-    command = [sys.executable, ROOT / "train.py", config_file, "--workdir", run, *options, *joined]
-    return [started([*command, rank], {}) for rank in range(2)]
-
-
-def started(command: list, environment: dict[str, str]) -> subprocess.Popen:
-    """A process of one device."""
-    environment = os.environ | {"XLA_FLAGS": xla_flags(1)} | environment
-    return subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT)
-
-
-def finish(pair: list[subprocess.Popen]) -> tuple[list[int], list[str]]:
-    """Exit codes and messages."""
-    messages = [process.communicate(timeout=120)[1] for process in pair]
-    return [process.returncode for process in pair], messages
+    return joined([ROOT / "train.py", config_file, "--workdir", run, *options])
 
 
 def saved(run: Path) -> list[int]:

@@ -27,7 +27,8 @@ ALLOWED = {
     "corpora": "config text progress",
     "align": "config text",
     "features": "config text corpora align progress",
-    "batches": "config features",
+    "plan": "config features",
+    "batches": "config features plan",
     "draws": "",
     "layers": "",
     "encoder": "config draws layers",
@@ -48,11 +49,11 @@ ALLOWED = {
     "training": "config flat optimizers parallel steps speed watchdog window checkpoint writer",
     "finetune": "config features",
     "runs": "config features decoders tasks joint front_end flat checkpoint",
-    "fit": "config features batches tasks parallel checkpoint finetune training runs",
+    "fit": "config features plan batches tasks parallel checkpoint finetune training runs",
     "torch_file": "config",
     "vocoders": "config torch_file",
     "convert": "config features layers text_encoder decoders joint front_end runs torch_file vocoders",
-    "evaluation": "config text corpora features batches runs vocoders torch_file progress command "
+    "evaluation": "config text corpora features plan batches draws runs vocoders torch_file progress command "
     "parallel speed synthesis writer",
     "synthesis": "config text corpora features batches runs vocoders",
     "demo": "config progress",
@@ -63,7 +64,7 @@ ALLOWED = {
 }
 """part of the package -> parts it may import"""
 
-NO_JAX = {"config", "text", "corpora", "align", "features", "batches", "writer", "torch_file", "demo", "sweep"}
+NO_JAX = {"config", "text", "corpora", "align", "features", "plan", "batches", "writer", "torch_file", "demo", "sweep"}
 METRICS = {
     f"evaluation.{name}"
     for name in "metrics scores utterance_metrics dependence two_sample mel_metrics voicing discriminating "

@@ -17,6 +17,7 @@ from tts_gen.config import UserError
 from tts_gen.convert.symbols import ARPABET, IPA
 from tts_gen.convert.to_run import convert
 from tts_gen.evaluation import generate
+from tts_gen.evaluation.split import Split
 from tts_gen.front_end import FrontEnd
 from tts_gen.synthesis import Controls
 
@@ -254,7 +255,7 @@ def test_other_mels_and_texts_are_refused(converted, store, tmp_path, capsys):
 
 def test_texts_that_a_run_cannot_say_are_left_out_and_counted(converted, store, caplog):
     run = runs.load(converted / "glow_tts")
-    split = generate.Split.read(store, "val")
+    split = Split.read(store, "val")
     strange = {split.positions[0], split.positions[2]}
     index = [replace(e, text="☃") if i in strange else e for i, e in enumerate(store.index)]
     kept = generate.sayable([run], SimpleNamespace(index=index), split)

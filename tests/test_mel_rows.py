@@ -1,11 +1,16 @@
 """Rows of mel metrics against direct computation."""
 
+import weakref
+
 import numpy as np
 import pytest
 from evaluated import IDENTITY
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tts_gen.config import UserError
 from tts_gen.evaluation import mel, mel_controls, metrics
+from tts_gen.evaluation.split import Lazy
 
 
 @pytest.fixture
@@ -100,3 +105,37 @@ def test_controls_of_mels_have_what_is_planted(rng):
     assert np.concatenate(spread).std(axis=0) == pytest.approx(np.concatenate(oracle).std(axis=0))
     with pytest.raises(ValueError, match="no other"):
         mel_controls.other_utterance(oracle[:1], groups[:1])
+
+
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=12), st.integers(0, 9))
+def test_bins_lie_between_the_percentiles_of_all_frames(lengths, seed):
+    rng = np.random.default_rng(seed)
+    mels = [rng.standard_normal((n, 3)).astype(np.float32) for n in lengths]
+    low, high = np.percentile(np.concatenate(mels).astype(float), (0.1, 99.9), axis=0)
+    for found, expected in zip(mel._range(mels), (low, high), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_only_a_few_utterances_are_in_memory_at_once():
+    """Of 60, whatever they are: rows, floor and all controls but the shuffled one, which takes a block."""
+    alive, most = 0, 0
+
+    def made(i: int) -> np.ndarray:
+        nonlocal alive, most
+        alive, values = alive + 1, np.random.default_rng(i).standard_normal((80 + i, 4))
+        most = max(most, alive)
+        weakref.finalize(values, died)
+        return values
+
+    def died() -> None:
+        nonlocal alive
+        alive -= 1
+
+    oracle, groups = Lazy(60, made), np.arange(60)
+    classes = [np.zeros(80 + i) for i in range(60)]
+    sets = mel_controls.mel_controls("l1", oracle, oracle, groups, classes, mel_controls.calibrate(oracle, oracle))
+    for name, generated in sets.items():
+        if name != "control:shuffled":
+            mel.mel_rows(generated, oracle, groups, IDENTITY, n_boot=10)
+    mel.mel_floor_rows(oracle, groups, IDENTITY)
+    assert 0 < most < 6

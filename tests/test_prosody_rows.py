@@ -121,7 +121,7 @@ def test_controls_look_good_on_marginals_and_lose_where_it_counts(rng):
     smooth = np.repeat(rng.standard_normal((8, 300, 2)), 14, axis=1) * [0.8, 0.5]
     y = mean + smooth + rng.standard_normal((8, *mean.shape)) * 0.2
     model = dataclasses.replace(oracle, log_f0=y[..., 0], duration=to_frames(y[..., 1]))
-    sets = controls.controls(oracle, mean, calibration, to_frames) | {"model": model}
+    sets = dict(controls.controls(oracle, mean, calibration, to_frames)) | {"model": model}
     sets["l2"] = dataclasses.replace(oracle, log_f0=mean[:, 0], duration=to_frames(mean[:, 1]))
     found = {name: prosody_rows(s, oracle, IDENTITY, n_boot=20) for name, s in sets.items()}
 

@@ -184,6 +184,30 @@ def test_a_broken_index_names_its_line(store):
         FeatureStore(store.root)
 
 
+def test_an_index_line_of_another_type_is_named(store):
+    rows = [json.loads(line) for line in (store.root / INDEX).read_text().splitlines()]
+    rows[7]["n_frames"] = "many"
+    (store.root / INDEX).write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(UserError, match="line 8: n_frames: expected int, found 'many'"):
+        FeatureStore(store.root)
+    (store.root / INDEX).write_text("[1]\n")
+    with pytest.raises(UserError, match="line 1: expected an object"):
+        FeatureStore(store.root)
+
+
+def test_the_index_says_at_once_what_its_lines_say(store):
+    entries = list(store.index)
+    assert store.index.n_frames.tolist() == [e.n_frames for e in entries]
+    assert store.index.n_phonemes.tolist() == [e.n_phonemes for e in entries]
+    assert store.index.shard_lengths == {"00000.array_record": len(entries)}
+    assert {name: p.tolist() for name, p in store.index.splits.items()} == {
+        name: [i for i, e in enumerate(entries) if e.split == name] for name in ("test", "train")
+    }
+    assert store.index[-1] == entries[-1] and pickle.loads(pickle.dumps(store.index))[3] == entries[3]
+    with pytest.raises(IndexError):
+        store.index[len(entries)]
+
+
 def test_inventory_and_stats_survive_saving(store, tmp_path):
     store.inventory.save(tmp_path / "i.json")
     assert Inventory.load(tmp_path / "i.json") == store.inventory

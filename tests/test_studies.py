@@ -57,7 +57,7 @@ def runs(store, tmp_path_factory) -> list[str]:
     return [str(folder / name) for name in of]
 
 
-@pytest.mark.parametrize("study", [name for name in STUDIES if name != "styles"])
+@pytest.mark.parametrize("study", [name for name in STUDIES if name not in ("styles", "transfer")])
 def test_a_study_leaves_rows_tables_and_a_report(study, runs, tmp_path, capsys):
     common = ["--out", str(tmp_path), "--temperatures", "0,1", "--samples", "2"]
     more = [runs[0].replace("_l2", "_few")] if study == "scaling" else []

@@ -42,7 +42,7 @@ def test_noise_flatness_and_shuffling_are_told_from_the_oracle(corpus):
     oracle, mean, noise = corpus
     calibration = controls.calibrate(mean, mean + noise, oracle)
     flat = dataclasses.replace(oracle, log_f0=mean[:, 0], duration=to_frames(mean[:, 1]))
-    sets = controls.controls(oracle, mean, calibration, to_frames) | {"l2": flat}
+    sets = dict(controls.controls(oracle, mean, calibration, to_frames)) | {"l2": flat}
     floor = two_sample_floor_row(oracle, IDENTITY)
     for name in ("l2", "control:l2+noise", "control:l2_rescaled", "control:shuffled"):
         assert accuracy(sets[name], oracle)["low"] > max(floor["high"], 0.6), name

@@ -1,9 +1,7 @@
-"""From the feature store to batches: a random-access plan over length buckets, so that a batch is a pure function of
-(seed, step).
+"""From the feature store to batches of arrays: of training, by their step; of a whole split, in order.
 
 There is no iterator state to lose: resuming at step s reads batch s. Every host computes the same plan and loads its
-own rows, so
-another number of hosts sees the same global batch, and all hosts have the same shape at each step.
+own rows, so another number of hosts sees the same global batch, and all hosts have the same shape at each step.
 """
 
 import functools
@@ -18,82 +16,9 @@ from tts_gen.config import Config, Data, UserError
 from tts_gen.features.pooling import interpolate_unvoiced
 from tts_gen.features.stats import Stats
 from tts_gen.features.store import Features, FeatureStore
+from tts_gen.plan import Plan, some_names
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Which utterances stand in which batch: `plan(step)` -> (bucket length, positions in the store's index).
-
-    Buckets come in rounds; in each, a bucket has as many batches as its share of the corpus, in shuffled order. A
-    bucket's
-    utterances come in shuffled epochs, one after the other without gaps, so all are seen equally often. The first batch
-    of all is of the longest bucket.
-    """
-
-    seed: int
-    members: dict[int, np.ndarray]
-    """bucket length -> positions; a long utterance that is cropped stands there once for each crop that it fills"""
-    rows: dict[int, int]
-
-    @classmethod
-    def build(cls, store: FeatureStore, config: Config, split: str) -> "Plan":
-        """Raises UserError when the split is empty, or no bucket holds any of it."""
-        positions = training_positions(store, config) if split == "train" else store.split(split)
-        buckets = np.array(sorted(config.data.buckets))
-        if len(bad := buckets[buckets % 4 > 0]):
-            raise UserError(f"data.buckets: {bad[0]} is not a multiple of 4")
-        if config.data.batch_size < 1:
-            raise UserError(f"data.batch_size is {config.data.batch_size}: give the positions in a batch, at least 1")
-        entries = [store.index[p] for p in positions]
-        if config.task == "prosody":
-            length = np.array([e.n_phonemes for e in entries], int)
-            if len(long := positions[length > buckets[-1]]):
-                log.warning(
-                    "%d of %d %s utterances have more than %d phonemes and are left out (data.buckets): %s",
-                    len(long), len(positions), split, buckets[-1], _some([store.index[p].id for p in long]),
-                )  # fmt: skip
-            positions, length = positions[length <= buckets[-1]], length[length <= buckets[-1]]
-            times = np.ones_like(length)
-        else:
-            length = np.array([e.n_frames for e in entries], int)
-            times = np.maximum(1, np.round(length / buckets[-1]).astype(int))
-        if not len(positions):
-            raise UserError(f"{store.root}: no {split} utterance fits data.buckets {tuple(map(int, buckets))}")
-        bucket = buckets[np.minimum(np.searchsorted(buckets, length), len(buckets) - 1)]
-        members = {int(b): np.repeat(positions[bucket == b], times[bucket == b]) for b in np.unique(bucket)}
-        return cls(config.train.seed, members, {b: batch_rows(config.data, b) for b in members})
-
-    @property
-    def batches_per_round(self) -> dict[int, int]:
-        """Bucket -> its batches in one round, about one epoch."""
-        return {b: max(1, round(len(m) / self.rows[b])) for b, m in self.members.items()}
-
-    def __call__(self, step: int) -> tuple[int, np.ndarray]:
-        counts = self.batches_per_round
-        order = np.repeat(list(counts), list(counts.values()))
-        round_, at = divmod(step, len(order))
-        order = np.random.default_rng((self.seed, 0, round_)).permutation(order)
-        if round_ == 0:  # the longest bucket first: a lack of memory shows at once, and training starts on one program
-            longest = np.argmax(order)
-            order[[0, longest]] = order[[longest, 0]]
-        bucket = int(order[at])
-        batch = round_ * counts[bucket] + np.count_nonzero(order[:at] == bucket)
-        first = batch * self.rows[bucket]
-        return bucket, self._stream(bucket, first, self.rows[bucket])
-
-    def _stream(self, bucket: int, first: int, n: int) -> np.ndarray:
-        """Entries first .. first + n of the endless sequence of shuffled epochs."""
-        members = self.members[bucket]
-        epochs = range(first // len(members), (first + n - 1) // len(members) + 1)
-        shuffled = [np.random.default_rng((self.seed, 1, bucket, e)).permutation(members) for e in epochs]
-        return np.concatenate(shuffled)[first - epochs[0] * len(members) :][:n]
-
-
-def batch_rows(data: Data, length: int) -> int:
-    """Sequences in a batch of `data.batch_size` positions, a multiple of `data.row_multiple`."""
-    return max(1, data.batch_size // length // data.row_multiple) * data.row_multiple
 
 
 class TrainingBatches(grain.sources.RandomAccessDataSource):
@@ -124,9 +49,8 @@ class TrainingBatches(grain.sources.RandomAccessDataSource):
 
     def examples(self) -> list[dict[str, np.ndarray]]:
         """A batch of each bucket, in the order in which training meets them; the longest is first."""
-        steps = range(sum(self.plan.batches_per_round.values()))
-        first = {bucket: step for step in reversed(steps) for bucket in (self.plan(step)[0],)}
-        return [self[step] for step in sorted(first.values())]
+        first = np.unique(self.plan.round(0), return_index=True)[1]
+        return [self[step] for step in np.sort(first).tolist()]
 
     def ids(self, step: int) -> list[str]:
         """Utterances in the global batch of a step."""
@@ -159,27 +83,18 @@ SHORTEST = {"prosody": 32, "acoustic": 256}
 compiled"""
 
 
-def training_positions(store: FeatureStore, config: Config) -> np.ndarray:
-    """Positions in the index that a config trains on, ascending. Raises UserError where data.utterances asks for more
-    than there are."""
-    positions, n = store.split("train"), config.data.utterances
-    if n > len(positions):
-        raise UserError(f"data.utterances is {n}, but the training split of {store.root} has {len(positions)}")
-    order = np.random.default_rng((config.train.seed, 1)).permutation(positions)
-    return np.sort(order[: n or len(positions)])
-
-
 def whole_batches(
-    utterances: Sequence[Features], stats: Stats, task: str
+    utterances: Sequence[Features], stats: Stats, task: str, longest: int = 0, multiple: int = 1
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-    """Uncropped utterances for evaluation and synthesis: (their places in the list, batch padded in rows and
-    length)."""
+    """Uncropped utterances for evaluation and synthesis: (their places in the list, batch padded in length, and in rows
+    to a `multiple`). Where they are part of more, `longest` is the most phonemes of any, so that shapes are the same
+    for all parts."""
     lengths = np.array([len(u.phoneme) if task == "prosody" else len(u.mel) for u in utterances])
     padded = np.array([_padded(n, SHORTEST[task]) for n in lengths])
-    positions = _padded(max(len(u.phoneme) for u in utterances), SHORTEST["prosody"])
+    positions = _padded(longest or max(len(u.phoneme) for u in utterances), SHORTEST["prosody"])
     for length in np.unique(padded):
         members = np.flatnonzero(padded == length)
-        rows = max(1, 8 * SHORTEST[task] // length)
+        rows = -(-max(1, 8 * SHORTEST[task] // length) // multiple) * multiple
         for first in range(0, len(members), rows):
             places = members[first : first + rows]
             chosen = [utterances[i] for i in places]
@@ -208,8 +123,9 @@ def collate(
     found = [readable(store, p) for p in positions]
     usable = [u for u in found if u is not None]
     if not usable:
-        names = _some([store.index[p].id for p in positions])
-        raise UserError(f"{store.root}: none of the utterances of a batch can be used: {names}; see above")
+        raise UserError(
+            f"{store.root}: none of the utterances of a batch can be used: {some_names(store, positions)}; see above"
+        )
     utterances = [usable[0] if u is None else u for u in found]
     if config.task == "prosody":
         batch = prosody_batch(utterances, store.stats, bucket)
@@ -241,10 +157,6 @@ def readable(store: FeatureStore, position: int) -> Features | None:
 @functools.cache
 def _left_out(why: str) -> None:
     log.warning("%s; left out, training goes on without it", why)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def prosody_batch(utterances: Sequence[Features], stats: Stats, positions: int) -> dict[str, np.ndarray]:

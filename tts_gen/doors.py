@@ -138,23 +138,30 @@ def _evaluate(arguments: Sequence[str]) -> None:
         wavs = "write that many held-out utterances to OUT/wavs, a folder a system, for listening tests and proxies"
         parser.add_argument("--wavs", type=command.count, default=0, metavar="N", help=wavs)
         parser.add_argument("--banner", help="a warning to show on top of the report")
+        shared = parser.add_argument_group("several processes", "which share the sampling in OUT; the first evaluates")
+        shared.add_argument("--coordinator", default="", help='HOST:PORT of the first, or "auto", as for train.py')
+        shared.add_argument("--processes", type=command.count, default=0, help="how many there are, with HOST:PORT")
+        shared.add_argument("--process", type=command.whole, default=-1, help="which of them this is, from 0 on")
     options = parser.parse_args(arguments[1:] if study else arguments)
     command.use_compile_cache()
 
-    from tts_gen import vocoders
-    from tts_gen.evaluation import compare, headline, page, studies
+    import jax
+
+    from tts_gen import parallel, vocoders
+    from tts_gen.evaluation import compare, headline, page, sharing, studies
     from tts_gen.evaluation.studies import outputs
     from tts_gen.evaluation.wavs import write_wavs
 
     given = {"solver": options.solver, "solver_steps": options.solver_steps}
-    comparison = compare.open_comparison(
+    open_comparison = functools.partial(
+        compare.open_comparison,
         options.runs,
         options.out,
         options.temperatures,
         options.samples,
         options.split,
         options.seed,
-        features=options.features,
+        features=None if study and STUDIES[study].elsewhere else options.features,
         solver={name: value for name, value in given.items() if value is not None},
         ode_likelihood=options.ode_likelihood,
         mel_temperatures=options.mel_temperatures,
@@ -162,9 +169,17 @@ def _evaluate(arguments: Sequence[str]) -> None:
     )
     shown = " ".join(["python eval.py", *map(shlex.quote, arguments)])
     if study:
+        comparison = open_comparison()
         report = outputs.write(studies.load(study)(comparison, options), comparison, shown)
         print(f"rows    {options.out / 'summary.json'}\ntables  {options.out / 'tables.md'}\nreport  {report}")
         return
+    with parallel.processes(options.coordinator, options.processes, options.process):
+        comparison = open_comparison()
+        if jax.process_count() > 1:
+            parallel.check_same({name: str(value) for name, value in vars(options).items() if name != "process"})
+            sharing.share_samples(comparison)
+        if jax.process_index() > 0:
+            return
     rows, chosen = compare.compare(comparison)
     asked = "auto" if options.wavs and options.vocoder == "none" else options.vocoder
     vocoder = None if asked == "none" else vocoders.load(asked, comparison.store.audio)

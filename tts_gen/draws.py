@@ -34,6 +34,12 @@ def split(rng: Rng, n: int) -> list[Rng]:
     return [Rows(key, rng.row, rng.of) for key in jax.random.split(rng.key, n)]
 
 
+def fold_in(rng: Rng, data: int | jax.Array) -> Rng:
+    if not isinstance(rng, Rows):
+        return jax.random.fold_in(rng, data)
+    return Rows(jax.random.fold_in(rng.key, data), rng.row, rng.of)
+
+
 def _rows(rng: Rng, batch: int) -> Rows:
     return rng if isinstance(rng, Rows) else Rows(rng, jnp.arange(batch), batch)
 
@@ -47,6 +53,11 @@ def _draw(sampler: Callable, rng: Rng, shape: tuple[int, ...], dtype) -> jax.Arr
 def normal(rng: Rng, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
     """N(0, 1) [B, ...]."""
     return _draw(jax.random.normal, rng, shape, dtype)
+
+
+def gumbel(rng: Rng, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+    """Gumbel(0, 1) [B, ...]."""
+    return _draw(jax.random.gumbel, rng, shape, dtype)
 
 
 def uniform(rng: Rng, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from tts_gen import parallel, runs, tasks, training
-from tts_gen.batches import Plan, TrainingBatches, validation_batches
+from tts_gen.batches import TrainingBatches, validation_batches
 from tts_gen.checkpoint import folder_of, saved_steps
 from tts_gen.config import Config, UserError
 from tts_gen.features.files import locked, read_json, write_json
@@ -22,6 +22,7 @@ from tts_gen.features.inventory import Inventory
 from tts_gen.features.stats import Stats
 from tts_gen.features.store import FeatureStore
 from tts_gen.finetune import carry_over
+from tts_gen.plan import Plan
 from tts_gen.runs import config_from_dict, config_to_dict
 
 log = logging.getLogger(__name__)

@@ -95,6 +95,16 @@ def make_mesh(fsdp: int = 1) -> Mesh:
     return jax.make_mesh((devices // fsdp, fsdp), (DATA, FSDP), axis_types=(AxisType.Auto,) * 2)
 
 
+def local_mesh() -> Mesh:
+    """All devices of this process."""
+    return Mesh(np.array(jax.local_devices()).reshape(-1, 1), (DATA, FSDP), axis_types=(AxisType.Auto,) * 2)
+
+
+def over_rows(mesh: Mesh) -> NamedSharding:
+    """A batch's arrays [B, ...], split over all devices."""
+    return NamedSharding(mesh, PartitionSpec((DATA, FSDP)))
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
@@ -125,9 +135,8 @@ def global_batch(mesh: Mesh, local: dict[str, np.ndarray], stop: bool = False) -
     """
     n = len(next(iter(local.values())))
     row = np.arange(n, dtype=np.int32) + jax.process_index() * n
-    sharding = NamedSharding(mesh, PartitionSpec((DATA, FSDP)))
     local = local | {"row": row, "stop": np.full(n, stop)}
-    return {name: jax.make_array_from_process_local_data(sharding, value) for name, value in local.items()}
+    return {name: jax.make_array_from_process_local_data(over_rows(mesh), value) for name, value in local.items()}
 
 
 def put(vector: np.ndarray, sharding: NamedSharding) -> jax.Array:

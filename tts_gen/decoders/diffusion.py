@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from tts_gen import config, draws
@@ -122,13 +121,13 @@ class DiffusionModule(nn.Module):
         return mu, denoise
 
     def sample(self, cond, mask, rng, temperature, null=None, guidance=0.0):
-        start_key, path_key = jax.random.split(rng)
+        start_key, path_key = draws.split(rng, 2)
         shape, dtype = (*mask.shape, self.channels), jnp.promote_types(cond.dtype, jnp.float32)
 
         def draw(i):
-            return jax.random.normal(jax.random.fold_in(path_key, i), shape, dtype)
+            return draws.normal(draws.fold_in(path_key, i), shape, dtype)
 
-        noise = jax.random.normal(start_key, shape, dtype)
+        noise = draws.normal(start_key, shape, dtype)
         return self.sample_from(noise, draw, cond, mask, temperature, null, guidance)
 
     def sample_from(self, noise, draw, cond, mask, temperature, null=None, guidance=0.0):

@@ -257,5 +257,5 @@ class FlowModule(nn.Module):
         return value, jnp.zeros_like(value)
 
     def sample(self, cond, mask, rng, temperature, null=None, guidance=0.0):
-        eps = jax.random.normal(rng, (*mask.shape, self.channels), jnp.promote_types(cond.dtype, jnp.float32))
+        eps = draws.normal(rng, (*mask.shape, self.channels), jnp.promote_types(cond.dtype, jnp.float32))
         return self.sample_from(eps, cond, mask, temperature, null, guidance)

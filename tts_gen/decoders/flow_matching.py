@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtri
 
@@ -83,7 +82,7 @@ class FlowMatchingModule(nn.Module):
         return velocity
 
     def sample(self, cond, mask, rng, temperature, null=None, guidance=0.0):
-        noise = jax.random.normal(rng, (*mask.shape, self.channels), _at_least_float32(cond))
+        noise = draws.normal(rng, (*mask.shape, self.channels), _at_least_float32(cond))
         return self.sample_from(temperature * noise, cond, mask, null, guidance)
 
     def sample_from(self, noise, cond, mask, null=None, guidance=0.0):

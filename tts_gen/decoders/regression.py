@@ -169,8 +169,8 @@ class DensityModule(nn.Module):
         log_weight, mean, log_std = self.predict(cond, mask, None)
         if null is not None:
             mean += guidance * (mean - self.predict(null, mask, None)[1])
-        choice_key, noise_key = jax.random.split(rng)
-        gumbel = jax.random.gumbel(choice_key, log_weight.shape, log_weight.dtype)
+        choice_key, noise_key = draws.split(rng, 2)
+        gumbel = draws.gumbel(choice_key, log_weight.shape, log_weight.dtype)
         k = jnp.argmax(log_weight + temperature * gumbel, -1)[..., None, None]
         mean, log_std = (jnp.take_along_axis(x, k, 2)[:, :, 0] for x in (mean, log_std))
-        return mean + temperature * jnp.exp(log_std) * jax.random.normal(noise_key, mean.shape, mean.dtype)
+        return mean + temperature * jnp.exp(log_std) * draws.normal(noise_key, mean.shape, mean.dtype)

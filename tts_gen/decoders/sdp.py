@@ -7,7 +7,6 @@ on one number; q of the noise (u, nu) given the duration and the text h.
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax.scipy.stats import norm
 
@@ -115,7 +114,7 @@ class StochasticDurationPredictor(nn.Module):
         return self.nll_at(d, h, mask, eps, g, dropout_key if train else None)
 
     def sample(self, h, mask, rng, temperature, g=None):
-        return self.sample_from(jax.random.normal(rng, (*mask.shape, 2)), h, mask, temperature, g)
+        return self.sample_from(draws.normal(rng, (*mask.shape, 2)), h, mask, temperature, g)
 
 
 def _log_normal(x):

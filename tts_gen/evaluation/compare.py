@@ -5,7 +5,7 @@ Val chooses (temperatures, scales, the controls' noise); test is what is reporte
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from tts_gen.config import UserError
 from tts_gen.evaluation import controls, mel_controls, rows
 from tts_gen.evaluation.failure_rows import mel_failures, prosody_failures, training_mels, training_prosody
 from tts_gen.evaluation.generate import (
-    Split,
     flat_frames,
     joint_samples,
     mel_samples,
@@ -24,13 +23,14 @@ from tts_gen.evaluation.generate import (
     prosody_samples,
     samples_path,
     sayable,
-)  # fmt: skip
+)
 from tts_gen.evaluation.headline import choose_temperatures
 from tts_gen.evaluation.joint_prosody import joint_floor_rows, joint_rows, two_sample_floor_row, two_sample_row
 from tts_gen.evaluation.likelihood import bits_per_dim_row
-from tts_gen.evaluation.mel import mel_floor_rows, mel_rows
+from tts_gen.evaluation.mel import Mels, mel_floor_rows, mel_rows
 from tts_gen.evaluation.prosody import Prosody, floor_rows, of_floor, prosody_rows
 from tts_gen.evaluation.seeds import but_the_seed, pooled
+from tts_gen.evaluation.split import Lazy, Split
 from tts_gen.features.files import write_json
 from tts_gen.features.store import FeatureStore
 from tts_gen.runs import AnyRun, JointRun, Run
@@ -56,11 +56,20 @@ class Comparison:
     def of_task(self, task: str) -> list[AnyRun]:
         return [run for run in self.runs if run.config.task == task]
 
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The one that choices are made on, and the one that is reported."""
+        return {name: Split.read(self.store, name) for name in dict.fromkeys(("val", self.split))}
+
     def grid(self, run: AnyRun) -> list[float | None]:
         """Temperatures a run is sampled at; [None] where there is no noise to scale."""
         if not run.config.decoder.generative:
             return [None]
         return list(self.temperatures if run.config.task == "prosody" else self.mel_temperatures)
+
+    def count(self, run: AnyRun, temperature: float | None) -> int:
+        """Samples of each utterance: one mel, and one of what is deterministic."""
+        return self.samples if run.config.task == "prosody" and temperature is not None else 1
 
     def identity(self, run: AnyRun | None, task: str, split: str, temperature: float | None, samples: int) -> dict:
         solver = getattr(run.config.decoder, "solver", None) if run else None
@@ -130,7 +139,7 @@ def compare(c: Comparison) -> tuple[list[dict], dict[str, float]]:
     """All rows, and the temperature chosen on val for each generative run by name. Writes summary.json, summary.csv and
     chosen.json, and the samples; a second call does only what is missing."""
     start = time.monotonic()
-    splits = {name: Split.read(c.store, name) for name in dict.fromkeys(("val", c.split))}
+    splits = c.splits
     found: list[dict] = []
     for task, of_task in (("prosody", _prosody), ("acoustic", _mels), ("joint", _mels)):
         if chosen_runs := c.of_task(task):
@@ -161,7 +170,7 @@ def rows_at(c: Comparison, run: AnyRun, split: Split, temperature: float | None)
 def _prosody_at(c, run, split, oracle, temperature) -> list[dict]:
     began = time.monotonic()
     generated = generated_prosody(c, run, split, oracle, temperature)
-    identity = c.identity(run, "prosody", split.name, temperature, 1 if temperature is None else c.samples)
+    identity = c.identity(run, "prosody", split.name, temperature, c.count(run, temperature))
     found = _of_set(c, generated, oracle, identity)
     _tell(run, split, temperature, began)
     return found
@@ -169,12 +178,12 @@ def _prosody_at(c, run, split, oracle, temperature) -> list[dict]:
 
 def _mels_at(c, run, split, temperature) -> list[dict]:
     began, task = time.monotonic(), run.config.task
-    generated, oracle = generated_mels(c, run, split, temperature), [u.mel for u in split.utterances]
+    generated = generated_mels(c, run, split, temperature)
     identity = c.identity(run, task, split.name, temperature, 1)
     groups = groups_of(c, split)
-    found = mel_rows(generated, oracle, groups, identity, seed=c.seed, aligned=task == "acoustic")
+    found = mel_rows(generated, split.mels, groups, identity, seed=c.seed, aligned=task == "acoustic")
     if task == "acoustic" and split.name == c.split:
-        found += mel_failures(generated, oracle, groups, training_mels(c.store), identity, c.seed)
+        found += mel_failures(generated, split.mels, groups, training_mels(c.store), identity, c.seed)
     _tell(run, split, temperature, began)
     return found
 
@@ -196,7 +205,7 @@ def _prosody(c: Comparison, prosody_runs: list[Run], splits: dict[str, Split]) -
     if not baselines:
         log.warning("no L2 prosody run among these: no controls, which are made from its predictions")
     for run in baselines[:1]:
-        for family, generated in control_sets(c, run, splits, oracle).items():
+        for family, generated in control_sets(c, run, splits, oracle):
             count = 1 if generated.log_f0.ndim == 1 else c.samples
             identity = c.identity(run, "prosody", split.name, None, count) | {"family": family}
             found += _of_set(c, generated, oracle, identity)
@@ -215,9 +224,8 @@ def _of_set(c: Comparison, generated: Prosody, oracle: Prosody, identity: dict) 
 
 def generated_prosody(c: Comparison, run: Run, split: Split, oracle: Prosody, temperature: float | None) -> Prosody:
     """Samples [K, n] in whole frames and normalised log-f0; [n] where there is no temperature."""
-    count = 1 if temperature is None else c.samples
     path = samples_path(c.out, run, split.name, temperature)
-    y = prosody_samples(run, split, temperature, count, c.seed, path)
+    y = prosody_samples(run, split, temperature, c.count(run, temperature), c.seed, path)
     ends = _ends(oracle)
     duration = np.stack([flat_frames(run, d, ends) for d in y[..., 1]])
     log_f0 = y[..., 0]
@@ -226,7 +234,7 @@ def generated_prosody(c: Comparison, run: Run, split: Split, oracle: Prosody, te
     return Prosody(**(vars(oracle) | {"log_f0": log_f0, "duration": duration}))
 
 
-def control_sets(c: Comparison, l2: Run, splits: dict[str, Split], oracle: Prosody) -> dict[str, Prosody]:
+def control_sets(c: Comparison, l2: Run, splits: dict[str, Split], oracle: Prosody) -> Iterator[tuple[str, Prosody]]:
     """The controls on the reported split, made from the L2 run and its residual on val."""
     prediction = {}
     for split in splits.values():
@@ -257,33 +265,36 @@ def _mels(c: Comparison, mel_runs: list[Run] | list[JointRun], splits: dict[str,
             for temperature in c.grid(run):
                 found += _mels_at(c, run, split, temperature)
     split = splits[c.split]
-    oracle, groups = [u.mel for u in split.utterances], groups_of(c, split)
-    identity = of_floor(c.identity(None, task, split.name, None, 1))
-    found += mel_floor_rows(oracle, groups, identity, c.seed)
+    groups, identity = groups_of(c, split), of_floor(c.identity(None, task, split.name, None, 1))
+    found += mel_floor_rows(split.mels, groups, identity, c.seed)
     if task == "acoustic":
-        found += mel_failures(oracle, oracle, groups, training_mels(c.store), identity, c.seed)
+        found += mel_failures(split.mels, split.mels, groups, training_mels(c.store), identity, c.seed)
     baselines = [run for run in mel_runs if task == "acoustic" and run.label in ("l1", "l2")]
     for run in baselines[:1]:
         for family, generated in mel_control_sets(c, run, splits).items():
             identity = c.identity(run, task, split.name, None, 1) | {"family": family}
-            found += mel_rows(generated, oracle, groups, identity, seed=c.seed)
+            found += mel_rows(generated, split.mels, groups, identity, seed=c.seed)
     return found
 
 
-def mel_control_sets(c: Comparison, regression: Run, splits: dict[str, Split]) -> dict[str, list[np.ndarray]]:
+def mel_control_sets(c: Comparison, regression: Run, splits: dict[str, Split]) -> dict[str, Mels]:
     """The controls on the reported split, made from a regression run and its residual on val."""
     prediction = {name: generated_mels(c, regression, split, None) for name, split in splits.items()}
-    oracle = {name: [u.mel for u in split.utterances] for name, split in splits.items()}
-    calibration = mel_controls.calibrate(prediction["val"], oracle["val"])
-    split, symbols = splits[c.split], c.store.inventory.phonemes
-    classes = [np.repeat([phone_class(symbols[p]) for p in u.phoneme], u.duration) for u in split.utterances]
-    groups = groups_of(c, split)
+    calibration = mel_controls.calibrate(prediction["val"], splits["val"].mels)
+    split = splits[c.split]
+    class_of = np.array([phone_class(symbol) for symbol in c.store.inventory.phonemes])
+
+    def classes(i: int) -> np.ndarray:
+        u = split.utterances[i]
+        return np.repeat(class_of[u.phoneme], u.duration)
+
     return mel_controls.mel_controls(
-        regression.label, prediction[c.split], oracle[c.split], groups, classes, calibration, c.seed
-    )
+        regression.label, prediction[c.split], split.mels, groups_of(c, split),
+        Lazy(len(split.positions), classes), calibration, c.seed,
+    )  # fmt: skip
 
 
-def generated_mels(c: Comparison, run: AnyRun, split: Split, temperature: float | None) -> list[np.ndarray]:
+def generated_mels(c: Comparison, run: AnyRun, split: Split, temperature: float | None) -> Mels:
     """One log-mel [T, M] for each utterance: from the oracle's prosody, or of a joint run from the text."""
     path = samples_path(c.out, run, split.name, temperature)
     if isinstance(run, Run):

@@ -5,7 +5,7 @@ the oracle's `Prosody`. `frames` turns normalised log-durations [n] into whole f
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -136,17 +136,15 @@ def other_utterance(oracle: Prosody, samples: int = 8, seed: int = 0) -> Prosody
 
 def controls(
     oracle: Prosody, prediction: np.ndarray, calibration: Calibration, frames: Frames, samples: int = 8, seed: int = 0
-) -> dict[str, Prosody]:
-    """All control sets by their family label; of a single utterance without control:other_utterance."""
-    found = {
-        "control:l2+noise": l2_plus_noise(oracle, prediction, calibration, frames, samples, seed),
-        "control:l2+ar_noise": l2_plus_ar_noise(oracle, prediction, calibration, frames, samples, seed),
-        "control:l2_rescaled": l2_rescaled(oracle, prediction, calibration, frames),
-        "control:shuffled": shuffled(oracle, samples, seed),
-    }
+) -> Iterator[tuple[str, Prosody]]:
+    """All control sets with their family label, one after the other; of a single utterance without
+    control:other_utterance."""
+    yield "control:l2+noise", l2_plus_noise(oracle, prediction, calibration, frames, samples, seed)
+    yield "control:l2+ar_noise", l2_plus_ar_noise(oracle, prediction, calibration, frames, samples, seed)
+    yield "control:l2_rescaled", l2_rescaled(oracle, prediction, calibration, frames)
+    yield "control:shuffled", shuffled(oracle, samples, seed)
     if len(np.unique(oracle.utterance[_pools(oracle)[0]])) > 1:
-        found["control:other_utterance"] = other_utterance(oracle, samples, seed)
-    return found
+        yield "control:other_utterance", other_utterance(oracle, samples, seed)
 
 
 def _prosody(oracle: Prosody, y: np.ndarray, frames: Frames) -> Prosody:

@@ -1,20 +1,29 @@
-"""Samples of a run over a split, on disk so that an interrupted evaluation goes on where it stopped."""
+"""Samples of a run over a split, on disk: what was interrupted goes on where it stopped.
+
+What an utterance draws depends on the seed and its place in the split alone, so samples are the same on one device and
+on many, in one process and in several that share the split's parts.
+"""
 
 import functools
 import logging
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from tts_gen import parallel
 from tts_gen.batches import whole_batches
 from tts_gen.config import UserError
+from tts_gen.draws import Rows
 from tts_gen.evaluation.prosody import Prosody
+from tts_gen.evaluation.split import Lazy, Split
+from tts_gen.evaluation.stored import PART, Arrays, cached, parts, read
 from tts_gen.features.durations import whole_frames
-from tts_gen.features.store import Entry, Features, FeatureStore
+from tts_gen.features.index import Entry
+from tts_gen.features.stats import Stats
+from tts_gen.features.store import Features, FeatureStore
 from tts_gen.runs import AnyRun, JointRun, Run
 from tts_gen.text import PAUSE
 from tts_gen.text.classes import phone_class
@@ -22,50 +31,69 @@ from tts_gen.text.classes import phone_class
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Split:
-    """Utterances of one split, in the order of the store's index."""
-
-    name: str
-    positions: np.ndarray
-    utterances: list[Features]
-
-    @classmethod
-    def read(cls, store: FeatureStore, name: str) -> "Split":
-        positions = store.split(name)
-        return cls(name, positions, store.read(positions))
-
-
 def samples_path(out: Path, run: AnyRun, split: str, temperature: float | None) -> Path:
     tau = "" if temperature is None else f"_tau{temperature:g}"
-    return out / "samples" / f"{run.path.name}_{split}{tau}.npz"
+    return out / "samples" / f"{run.path.name}_{split}{tau}"
+
+
+def make_samples(
+    run: Run, split: Split, temperature: float | None, samples: int, seed: int, folder: Path, process: int = 0,
+    processes: int = 1,
+) -> list[Path]:  # fmt: skip
+    """The files of all parts; of those that are missing this process makes its share, on all its devices.
+
+    They hold `y` [K, n, 2], normalised log-f0 and log-duration over the part's phonemes, or `mel` [n, M] float16 over
+    its frames, one utterance after the other."""
+    mesh = parallel.local_mesh()
+    variables = jax.device_put(run.variables, parallel.replicated(mesh))
+    longest = max(e.n_phonemes for e in split.entries)
+
+    def draw(part: Split, first: int, k: int) -> list[np.ndarray]:
+        """Normalised y [L, C] of each utterance."""
+        result: list = [None] * len(part.positions)
+        key, task = jax.random.fold_in(jax.random.key(seed), k), run.config.task
+        for places, batch in whole_batches(part.utterances, run.stats, task, longest, mesh.size):
+            lengths = batch["length"] if task == "prosody" else batch["frames"]
+            rows = np.pad(first + places, (0, len(lengths) - len(places)))
+            batch, rows = jax.device_put((batch, rows), parallel.over_rows(mesh))
+            y = np.asarray(run.sample(variables, batch, Rows(key, rows, len(rows)), temperature or 0.0))
+            for row, place in enumerate(places):
+                result[place] = y[row, : lengths[row]]
+        return result
+
+    def make(part: Split, first: int) -> Arrays:
+        drawn = [draw(part, first, k) for k in range(samples)]
+        if run.config.task == "prosody":
+            return {"y": np.stack([np.concatenate(y) for y in drawn])}
+        return {"mel": np.concatenate([run.stats.denormalise_mel(y) for y in drawn[0]]).astype(np.float16)}
+
+    return parts(folder, split, settings_of(run, samples, seed), make, process, processes)
 
 
 def prosody_samples(
-    run: Run, split: Split, temperature: float | None, samples: int, seed: int, path: Path
+    run: Run, split: Split, temperature: float | None, samples: int, seed: int, folder: Path
 ) -> np.ndarray:
     """[K, n, 2] normalised log-f0 and log-duration over the split's phonemes, one utterance after the other."""
-
-    def generate():
-        drawn = [_sample(run, split.utterances, temperature, seed, k) for k in range(samples)]
-        return {"y": np.stack([np.concatenate(y) for y in drawn])}
-
-    return cached(path, identity_of(run, split, samples, seed), generate)["y"]
+    files = make_samples(run, split, temperature, samples, seed, folder)
+    return np.concatenate([read(file)["y"] for file in files], axis=1)
 
 
-def mel_samples(run: Run, split: Split, temperature: float | None, seed: int, path: Path) -> list[np.ndarray]:
-    """One log-mel [T, M] for each utterance, from the oracle's prosody."""
+def mel_samples(run: Run, split: Split, temperature: float | None, seed: int, folder: Path) -> Sequence[np.ndarray]:
+    """One log-mel [T, M] for each utterance, from the oracle's prosody; read where it is asked for."""
+    files = make_samples(run, split, temperature, 1, seed, folder)
+    lengths = [e.n_frames for e in split.entries]
+    part_of = functools.lru_cache(maxsize=1)(lambda i: read(files[i])["mel"])
 
-    def generate():
-        drawn = _sample(run, split.utterances, temperature, seed, 0)
-        return {"mel": np.concatenate([run.stats.denormalise_mel(y) for y in drawn]).astype(np.float16)}
+    def mel(i: int) -> np.ndarray:
+        first = i // PART * PART
+        start = sum(lengths[first:i])
+        return part_of(i // PART)[start : start + lengths[i]].astype(np.float32)
 
-    mel = cached(path, identity_of(run, split, 1, seed), generate)["mel"].astype(np.float32)
-    return np.split(mel, np.cumsum([len(u.mel) for u in split.utterances])[:-1])
+    return Lazy(len(lengths), mel)
 
 
 def joint_samples(
-    run: JointRun, entries: Sequence[Entry], temperature: float | None, seed: int, path: Path
+    run: JointRun, entries: Sequence[Entry], temperature: float | None, seed: int, folder: Path
 ) -> list[np.ndarray]:
     """One log-mel [T, M] for each utterance, from its text alone, with durations of the model's own.
 
@@ -78,13 +106,13 @@ def joint_samples(
         log.info("%s knows no speaker %s: its speaker %s stands in", run.path, ", ".join(others), known[0])
     speakers = [known.index(e.speaker) if e.speaker in known else 0 for e in entries]
 
-    def generate():
+    def make() -> Arrays:
         mels = run.sample(sentences, speakers, jax.random.key(seed), temperature or 0.0)
         return {"mel": np.concatenate(mels), "frames": np.array([len(mel) for mel in mels])}
 
     texts = zlib.crc32(repr([(e.text, s) for e, s in zip(entries, speakers, strict=True)]).encode())
     identity = f"weights {_weights(run)} texts {texts} {run.config} {run.front_end} seed {seed}"
-    arrays = cached(path, identity, generate)
+    arrays = cached(folder / "joint.npz", identity, make)
     return np.split(arrays["mel"], np.cumsum(arrays["frames"])[:-1])
 
 
@@ -105,7 +133,7 @@ def sayable(joint_runs: Sequence[JointRun], store: FeatureStore, split: Split) -
     if problems:
         log.warning("%d of %d %s utterances are left out, first %s", len(problems), len(split.positions), split.name,
                     next(iter(problems.values())))  # fmt: skip
-    return Split(split.name, split.positions[kept], [split.utterances[i] for i in kept])
+    return split.only(kept)
 
 
 def _weights(run: AnyRun) -> int:
@@ -113,42 +141,16 @@ def _weights(run: AnyRun) -> int:
     return functools.reduce(lambda crc, x: zlib.crc32(np.asarray(x).tobytes(), crc), leaves, 0)
 
 
-def identity_of(run: Run, split: Split, samples: int, seed: int) -> str:
-    """All that samples depend on: weights and statistics of the run, utterances, solver, guidance, draws."""
-    content = functools.reduce(
-        lambda crc, u: zlib.crc32(u.phoneme.tobytes() + u.mel.tobytes(), crc), split.utterances, 0
-    )
+def settings_of(run: Run, samples: int, seed: int) -> str:
+    """All that samples depend on beside the utterances: weights and statistics of the run, solver, guidance, draws."""
     stats = zlib.crc32(repr(run.stats.to_dict()).encode())
     guidance = "" if run.guidance is None else f" guidance {run.guidance:g}"
-    settings = f"{run.config.decoder}{guidance} K {samples} seed {seed}"
-    return f"weights {_weights(run)} utterances {content} stats {stats} {settings}"
+    return f"weights {_weights(run)} stats {stats} {run.config.decoder}{guidance} K {samples} seed {seed}"
 
 
-def cached(path: Path, identity: str, generate) -> dict[str, np.ndarray]:
-    """Arrays of `path` when it was made from the same things and settings, `identity`, else made and written there."""
-    if path.exists():
-        with np.load(path) as file:
-            if str(file["identity"]) == identity:
-                return dict(file)
-    arrays = generate()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial.npz")
-    np.savez(partial, identity=identity, **arrays)
-    partial.replace(path)
-    return arrays
-
-
-def _sample(run: Run, utterances: Sequence[Features], temperature: float | None, seed: int, k: int) -> list[np.ndarray]:
-    """Normalised y [L, C] of each utterance."""
-    result: list = [None] * len(utterances)
-    task = run.config.task
-    rng = jax.random.fold_in(jax.random.key(seed), k)
-    for i, (places, batch) in enumerate(whole_batches(utterances, run.stats, task)):
-        y = np.asarray(run.sample(run.variables, batch, jax.random.fold_in(rng, i), temperature or 0.0))
-        lengths = batch["length"] if task == "prosody" else batch["frames"]
-        for row, place in enumerate(places):
-            result[place] = y[row, : lengths[row]]
-    return result
+def identity_of(run: Run, split: Split, samples: int, seed: int) -> str:
+    """All that is made of a run and a whole split depends on."""
+    return f"{settings_of(run, samples, seed)} utterances {split.content}"
 
 
 def flat_frames(run: Run, log_duration: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -156,27 +158,33 @@ def flat_frames(run: Run, log_duration: np.ndarray, ends: np.ndarray) -> np.ndar
     synthesis makes them; NaN where the model's value is not finite."""
     finite = np.isfinite(log_duration)
     values = run.stats.denormalise_log_duration(np.where(finite, log_duration, 0.0))
-    parts = [whole_frames(part) for part in np.split(values, ends[:-1])]
-    return np.where(finite, np.concatenate(parts), np.nan)
+    frames = [whole_frames(utterance) for utterance in np.split(values, ends[:-1])]
+    return np.where(finite, np.concatenate(frames), np.nan)
 
 
 def oracle_prosody(split: Split, store: FeatureStore) -> Prosody:
     """The recordings' prosody, flat."""
-    inventory, stats = store.inventory, store.stats
-    rows = split.utterances
-    lengths = [len(u.phoneme) for u in rows]
-    symbols = [inventory.phonemes[p] for u in rows for p in u.phoneme]
-    entries = [store.index[p] for p in split.positions]
+    entries, stats = split.entries, store.stats
+    phoneme, log_f0, duration, speaker = map(np.concatenate, zip(*_prosody_of(split.utterances, stats), strict=True))
+    lengths = [e.n_phonemes for e in entries]
+    groups = np.unique([e.group for e in entries], return_inverse=True)[1]
     return Prosody(
-        log_f0=np.concatenate([stats.normalise_log_f0(u.log_f0, np.asarray(u.speaker)) for u in rows]),
-        duration=np.concatenate([u.duration for u in rows]),
-        voiced=np.concatenate([u.voiced for u in rows]),
-        pause=np.array([s == PAUSE for s in symbols]),
-        utterance=np.repeat(np.arange(len(rows)), lengths),
-        group=np.repeat([e.group for e in entries], lengths),
+        log_f0=log_f0,
+        duration=duration,
+        voiced=~np.isnan(log_f0),
+        pause=phoneme == store.inventory.phonemes.index(PAUSE),
+        utterance=np.repeat(np.arange(len(entries)), lengths),
+        group=np.repeat(groups, lengths),
         speaker=np.repeat([e.speaker for e in entries], lengths),
         style=np.repeat([e.style for e in entries], lengths),
-        phone_class=np.array([phone_class(s) for s in symbols]),
-        log_f0_std=np.repeat([stats.log_f0_std[u.speaker] for u in rows], lengths),
+        phone_class=np.array([phone_class(symbol) for symbol in store.inventory.phonemes])[phoneme],
+        log_f0_std=stats.log_f0_std[speaker],
         frame_seconds=store.audio.frame_seconds,
     )
+
+
+def _prosody_of(utterances: Iterable[Features], stats: Stats) -> Iterator[tuple[np.ndarray, ...]]:
+    """Of each its phonemes, normalised log-f0, durations and, for each phoneme, its speaker, [N]."""
+    for u in utterances:
+        log_f0 = stats.normalise_log_f0(u.log_f0, np.asarray(u.speaker))
+        yield u.phoneme, log_f0, u.duration, np.full(len(u.phoneme), u.speaker)

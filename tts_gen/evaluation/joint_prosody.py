@@ -14,6 +14,7 @@ from tts_gen.evaluation.bootstrap import (
     over_halves,
     spread,
 )
+from tts_gen.evaluation.grouping import grouped
 from tts_gen.evaluation.metrics import ratio
 from tts_gen.evaluation.pool import SPLITS
 from tts_gen.evaluation.prosody import Prosody, of_floor
@@ -115,8 +116,7 @@ def _cells(of: Prosody, oracle: Prosody, at: np.ndarray) -> np.ndarray:
     """Counts of the rank cells by group, [G, K, CELLS * CELLS]."""
     log_f0 = np.atleast_2d(of.log_f0)[:, at]
     cells = dependence.rank_cells(log_f0, dependence.dequantised(np.atleast_2d(of.duration)[:, at]))
-    names, group = np.unique(oracle.group[at], return_inverse=True)
-    return group_histograms(cells.T, dependence.CELLS**2, group, len(names))
+    return group_histograms(cells.T, dependence.CELLS**2, *grouped(oracle.group[at]))
 
 
 def _drawn_utterances(oracle: Prosody, seed: int) -> np.ndarray:

@@ -14,8 +14,9 @@ import numpy as np
 
 from tts_gen.batches import whole_batches
 from tts_gen.evaluation.bootstrap import DRAWS, draws, group_sums, interval
-from tts_gen.evaluation.generate import Split, identity_of
+from tts_gen.evaluation.generate import identity_of
 from tts_gen.evaluation.rows import make_row
+from tts_gen.evaluation.split import Split
 from tts_gen.runs import Run
 
 log = logging.getLogger(__name__)

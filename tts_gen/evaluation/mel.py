@@ -5,13 +5,14 @@ ratios of frame-to-frame and bin-to-bin differences tell: below 1 is smear, far 
 oracle is constant (nothing above a telephone band), std ratios leave that bin out.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from tts_gen.config import UserError
 from tts_gen.evaluation import mel_metrics, metrics
 from tts_gen.evaluation.bootstrap import DRAWS, Estimate, draws, halves, interval, over_halves
+from tts_gen.evaluation.grouping import grouped
 from tts_gen.evaluation.pool import SPLITS
 from tts_gen.evaluation.rows import make_row
 
@@ -42,7 +43,7 @@ def bin_std_ratio(generated: Mels, oracle: Mels, axis: int | None = None) -> np.
 
 def bin_edges(oracle: Mels) -> np.ndarray:
     """Histogram edges of every bin [M, 53] from the oracle alone, as metrics.edges_for makes them."""
-    return np.array([metrics.edges_for("mel", x) for x in np.concatenate(oracle).T])
+    return np.array([metrics.equal_bins(low, high, metrics.BINS) for low, high in zip(*_range(oracle), strict=True)])
 
 
 def bin_js(generated: Mels, oracle: Mels, edges: np.ndarray) -> np.ndarray:
@@ -60,58 +61,65 @@ def mel_rows(
     `aligned` False: the mels have durations of their own, so only distributions are compared, and the rows of what is
     measured frame by frame are null. Raises UserError when a mel's shape differs from the oracle's where it must not. A
     value that is not finite gives null rows that say why."""
+    edges, n, near = bin_edges(oracle), sum(len(o) for o in oracle), "mcd" if aligned else "mcd_dtw"
+    group, n_groups = grouped(list(groups))
+    sums, lost, values = GroupSums(n_groups), 0, 0
     for i, (g, o) in enumerate(zip(generated, oracle, strict=True)):
         if np.shape(g)[-2:] != np.shape(o) and (aligned or np.shape(g)[-1] != np.shape(o)[-1]):
             raise UserError(
                 f"utterance {i}: generated mel {np.shape(g)}, oracle {np.shape(o)}; sample with oracle durations"
             )
-    n, near = sum(len(o) for o in oracle), "mcd" if aligned else "mcd_dtw"
-    if bad := sum(np.count_nonzero(~np.isfinite(g)) for g in generated):
-        why = f"{bad} of {sum(np.size(g) for g in generated)} generated values are not finite"
+        lost, values = lost + np.count_nonzero(~np.isfinite(g)), values + np.size(g)
+        if lost:
+            continue
+        sums.add(group[i], "generated", _terms(g, edges))
+        sums.add(group[i], "oracle", _terms(o, edges))
+        if aligned:
+            sums.add(group[i], "error", {"mel_l1": np.array([mel_l1([g], [o]) * o.size, o.size]), near: _mcd(g, o)})
+        else:
+            sums.add(group[i], "error", {near: sum(np.array(mel_metrics.mcd_dtw(x, o)) for x in _samples(g))})
+    if lost:
+        why = f"{lost} of {values} generated values are not finite"
         return [make_row(identity, "mel", m, None, n=n, why=why) for m in ("mel_l1", *NAMES, near)]
 
-    group, n_groups = _index(groups)
-    weights = draws(n_groups, n_boot, seed)
-    found = {}
-    both = list(zip(generated, oracle, strict=True))
-
-    def quotient(terms: list[np.ndarray]) -> Estimate:
-        return interval(lambda s: s[:, 0] / s[:, 1], [_by_group(terms, group, n_groups)], weights)
-
-    if aligned:
-        found["mel_l1"] = quotient([np.array([mel_l1([g], [o]) * o.size, o.size]) for g, o in both])
-        found["mcd"] = quotient([_mcd(g, o) for g, o in both])
-    else:
-        found["mcd_dtw"] = quotient([sum(np.array(mel_metrics.mcd_dtw(x, o)) for x in _samples(g)) for g, o in both])
-    for name, axis in AXES.items():
-        sums = [_by_group([_moments(m, axis) for m in mels], group, n_groups) for mels in (generated, oracle)]
-        found[name] = interval(_mean_ratio, sums, weights)
-    sums = [_by_group([_variances(m) for m in mels], group, n_groups) for mels in (generated, oracle)]
-    found["gv_ratio"] = interval(_mean_variance_ratio, sums, weights)
-    sums = [_by_group([_modulations(m) for m in mels], group, n_groups) for mels in (generated, oracle)]
-    found["modulation_distance"] = interval(_modulation_distance, sums, weights, divergence=True)
-    edges = bin_edges(oracle)
-    sums = [_by_group([_histograms(m, edges) for m in mels], group, n_groups) for mels in (generated, oracle)]
-    found["js"] = interval(_mean_js, sums, weights, divergence=True)
-    found["js_half"] = over_halves(_mean_js, *sums, halves(n_groups, SPLITS, seed))
+    weights, found = draws(n_groups, n_boot, seed), {}
+    for name, of_group in sums.of["error"].items():
+        found[name] = interval(lambda s: s[:, 0] / s[:, 1], [of_group], weights)
+    for name, statistic in STATISTICS.items():
+        both = [sums.of[kind][name] for kind in ("generated", "oracle")]
+        found[name] = interval(statistic, both, weights, divergence=name in DIVERGENCES)
+    both = [sums.of[kind]["js"] for kind in ("generated", "oracle")]
+    found["js_half"] = over_halves(_mean_js, *both, halves(n_groups, SPLITS, seed))
     rows = _rows(identity, found, n, n_groups)
     return rows if aligned else [make_row(identity, "mel", "mel_l1", None, n=n, why=UNALIGNED), *rows]
 
 
 def mel_floor_rows(oracle: Mels, groups: Sequence, identity: dict, seed: int = 0) -> list[dict]:
     """Rows of family "floor": a random half of the oracle's groups against the other half, as prosody.floor_rows."""
-    group, n_groups = _index(groups)
-    half, edges = halves(n_groups, SPLITS, seed), bin_edges(oracle)
+    group, n_groups = grouped(list(groups))
+    half, edges, sums, n = halves(n_groups, SPLITS, seed), bin_edges(oracle), GroupSums(n_groups), 0
+    for g, mel in zip(group, oracle, strict=True):
+        sums.add(g, "oracle", _terms(mel, edges))
+        n += len(mel)
+    of = sums.of["oracle"]
+    found = {name: over_halves(statistic, of[name], of[name], half) for name, statistic in STATISTICS.items()}
+    found["js_half"] = found["js"]
+    return _rows(identity | {"family": "floor", "temperature": None}, found, n, n_groups)
 
-    def floor(terms: list[np.ndarray], statistic: Callable) -> Estimate:
-        sums = _by_group(terms, group, n_groups)
-        return over_halves(statistic, sums, sums, half)
 
-    found = {name: floor([_moments(m, axis) for m in oracle], _mean_ratio) for name, axis in AXES.items()}
-    found["gv_ratio"] = floor([_variances(m) for m in oracle], _mean_variance_ratio)
-    found["modulation_distance"] = floor([_modulations(m) for m in oracle], _modulation_distance)
-    found["js"] = found["js_half"] = floor([_histograms(m, edges) for m in oracle], _mean_js)
-    return _rows(identity | {"family": "floor", "temperature": None}, found, sum(len(o) for o in oracle), n_groups)
+class GroupSums:
+    """Sums over the utterances of each group of what is added utterance by utterance, [G, ...] by kind and name."""
+
+    def __init__(self, n_groups: int):
+        self.n_groups = n_groups
+        self.of: dict[str, dict[str, np.ndarray]] = {}
+
+    def add(self, group: int, kind: str, terms: dict[str, np.ndarray]) -> None:
+        of = self.of.setdefault(kind, {})
+        for name, term in terms.items():
+            if name not in of:
+                of[name] = np.zeros((self.n_groups, *term.shape))
+            of[name][group] += term
 
 
 def _rows(identity: dict, found: dict[str, Estimate], n: int, n_groups: int) -> list[dict]:
@@ -122,17 +130,32 @@ def _rows(identity: dict, found: dict[str, Estimate], n: int, n_groups: int) -> 
     return [make_row(identity, "mel", name, *estimate, n=n, why=why[name]) for name, estimate in found.items()]
 
 
-def _index(groups: Sequence) -> tuple[np.ndarray, int]:
-    names, group = np.unique(np.asarray(list(groups)), return_inverse=True)
-    return group, len(names)
+def _range(oracle: Mels) -> tuple[np.ndarray, np.ndarray]:
+    """The percentiles of every bin between which its histogram's bins lie, [M] each, as np.percentile interpolates.
+
+    Only the frames beyond them are kept, so that not all need be in memory."""
+    rank, part = divmod((sum(len(mel) for mel in oracle) - 1) * metrics.TAIL / 100, 1)
+    rank = int(rank)
+    kept, frames, waiting = rank + 2, 0, []
+    for i, mel in enumerate(oracle, 1):
+        waiting.append(mel)
+        frames += len(mel)
+        if frames > 8 * kept or i == len(oracle):
+            values = np.concatenate(waiting)
+            if len(values) > 2 * kept:
+                values = np.partition(values, (kept - 1, len(values) - kept), axis=0)
+                values = np.concatenate((values[:kept], values[-kept:]))
+            waiting, frames = [values], len(values)
+    ordered = np.sort(waiting[0].astype(float), axis=0)
+    low, high = ordered[rank : rank + 2], ordered[::-1][rank : rank + 2]
+    return tuple(x[0] + part * (x[-1] - x[0]) for x in (low, high))
 
 
-def _by_group(terms: list[np.ndarray], group: np.ndarray, n_groups: int) -> np.ndarray:
-    """Sums of one array an utterance over the utterances of each group: [G, ...]."""
-    sums = np.zeros((n_groups, *terms[0].shape))
-    for g, term in zip(group, terms, strict=True):
-        sums[g] += term
-    return sums
+def _terms(mel: np.ndarray, edges: np.ndarray) -> dict[str, np.ndarray]:
+    """What one utterance adds to the sums that STATISTICS are functions of, [K, ...] each."""
+    of_axes = {name: _moments(mel, axis) for name, axis in AXES.items()}
+    power = {"gv_ratio": _variances(mel), "modulation_distance": _modulations(mel)}
+    return of_axes | power | {"js": _histograms(mel, edges)}
 
 
 def _samples(mel: np.ndarray) -> np.ndarray:
@@ -203,3 +226,13 @@ def _histograms(mel: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 def _mean_js(generated: np.ndarray, oracle: np.ndarray) -> np.ndarray:
     return metrics.js_counts(generated, oracle).mean(axis=(1, 2))
+
+
+STATISTICS = {
+    **dict.fromkeys(AXES, _mean_ratio),
+    "gv_ratio": _mean_variance_ratio,
+    "modulation_distance": _modulation_distance,
+    "js": _mean_js,
+}
+"""Metric -> function of the weighted sums [R, K, ...] of generated and [R, 1, ...] of oracle"""
+DIVERGENCES = ("modulation_distance", "js")

@@ -76,6 +76,8 @@ METRICS = {
 }
 """The one list of names that rows may carry, each with its meaning."""
 
+TAIL = 0.1
+"""per cent of the oracle on either side of a histogram's bins"""
 UTTERANCE_BINS = 10
 """of an utterance's statistics, of which there are few"""
 BINS = 50
@@ -124,14 +126,21 @@ def edges_for(feature: str, oracle: np.ndarray) -> np.ndarray:
 
     Durations and their differences (whole frames): one bin a frame, edges at half-integers, over the oracle's 0.1 to
     99.9 percentile. Everything else: 50 equal bins over the same range, 10 for statistics of utterances (`utt_...`)."""
-    low, high = np.percentile(np.asarray(oracle, float), (0.1, 99.9))
+    low, high = np.percentile(np.asarray(oracle, float), (TAIL, 100 - TAIL))
     if feature in ("duration", "d_duration"):
-        inner = np.arange(np.floor(low), np.ceil(high) + 2) - 0.5
-    else:
-        if low == high:
-            low, high = low - 0.5, high + 0.5
-        inner = np.linspace(low, high, (UTTERANCE_BINS if feature.startswith("utt_") else BINS) + 1)
-    return np.concatenate(([-np.inf], inner, [np.inf]))
+        return _with_overflow(np.arange(np.floor(low), np.ceil(high) + 2) - 0.5)
+    return equal_bins(low, high, UTTERANCE_BINS if feature.startswith("utt_") else BINS)
+
+
+def equal_bins(low: float, high: float, count: int) -> np.ndarray:
+    """Edges of `count` equal bins between two values (about them, where they are equal), and two for overflow."""
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    return _with_overflow(np.linspace(low, high, count + 1))
+
+
+def _with_overflow(edges: np.ndarray) -> np.ndarray:
+    return np.concatenate(([-np.inf], edges, [np.inf]))
 
 
 def bin_of(x: np.ndarray, edges: np.ndarray) -> np.ndarray:

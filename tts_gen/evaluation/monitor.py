@@ -16,9 +16,10 @@ from tts_gen import vocoders
 from tts_gen.batches import acoustic_batch, prosody_batch, readable, whole
 from tts_gen.config import Config, UserError
 from tts_gen.evaluation import plots
-from tts_gen.evaluation.generate import Split, flat_frames, oracle_prosody
+from tts_gen.evaluation.generate import flat_frames, oracle_prosody
 from tts_gen.evaluation.mel import mel_rows
 from tts_gen.evaluation.prosody import Prosody, prosody_rows
+from tts_gen.evaluation.split import Split
 from tts_gen.features.store import FeatureStore
 from tts_gen.runs import Run
 
@@ -66,7 +67,7 @@ class Monitor:
     def _prepare(self, task: Any, path: Path) -> None:
         self.store = store = FeatureStore(self.config.data.features)
         self.split = split = _chosen(store, self.config.task)
-        stats, utterances = store.stats, split.utterances
+        stats, utterances = store.stats, list(split.utterances)
         phonemes = _padded([len(u.phoneme) for u in utterances])
         if self.config.task == "prosody":
             batch = prosody_batch(utterances, stats, phonemes)
@@ -96,7 +97,7 @@ class Monitor:
         """Of normalised log-mels [T, M]."""
         audio = self.store.audio
         generated = [self.store.stats.denormalise_mel(s) for s in samples]
-        oracle = [u.mel for u in self.split.utterances]
+        oracle = list(self.split.mels)
         for i in self.shown:
             panels = {"Recording": oracle[i], self.run.label: generated[i]}
             writer.image(step, f"mel/{self._id(i)}", plots.mels(panels, audio.frame_seconds))
@@ -120,11 +121,10 @@ def _chosen(store: FeatureStore, task: str) -> Split:
     order = np.argsort([e.n_phonemes if task == "prosody" else e.n_frames for e in entries], kind="stable")
     order = order[: max(UTTERANCES, round(SHORTER * len(order)))]
     spread = np.unique(np.linspace(0, len(order) - 1, UTTERANCES).astype(int))
-    found = [(position, u) for position in positions[order[spread]] if (u := readable(store, position)) is not None]
+    found = [position for position in positions[order[spread]] if readable(store, position) is not None]
     if not found:
         raise UserError(f"{store.root}: none of the val utterances to sample can be read; see above")
-    readable_positions, utterances = zip(*found, strict=True)
-    return Split("val", np.array(readable_positions), list(utterances))
+    return Split("val", store, np.array(found))
 
 
 def _padded(lengths: Sequence[int]) -> int:

@@ -7,11 +7,12 @@ import numpy as np
 
 from tts_gen.evaluation import diagnosis, plots, rows, significance
 from tts_gen.evaluation.compare import Comparison, generated_mels, generated_prosody
-from tts_gen.evaluation.generate import Split, oracle_prosody, sayable
+from tts_gen.evaluation.generate import oracle_prosody, sayable
 from tts_gen.evaluation.headline import LABELS, headline, judged, shown
 from tts_gen.evaluation.metrics import edges_for
 from tts_gen.evaluation.prosody import Prosody
 from tts_gen.evaluation.report import HOW_TO_READ, HOW_TO_READ_MELS, Section, commands, write_report
+from tts_gen.evaluation.split import Split
 from tts_gen.evaluation.studies.outputs import latex
 from tts_gen.features.files import write_text
 from tts_gen.runs import Run

@@ -17,6 +17,7 @@ from tts_gen.evaluation.bootstrap import (
     over_halves,
     spread,
 )
+from tts_gen.evaluation.grouping import grouped
 
 SPLITS = 40
 """Random halves averaged for the floor."""
@@ -48,8 +49,8 @@ class Pool:
             raise ValueError(
                 f"generated {np.shape(generated)} and oracle {np.shape(oracle)}: expected [K, n] and [n], n >= 1"
             )
-        names, self.group = np.unique(group, return_inverse=True)
-        self.n_groups, self.seed = len(names), seed
+        self.group, self.n_groups = grouped(group)
+        self.seed = seed
         self.weights = draws(self.n_groups, n_boot, seed)
 
     def std(self, scale: np.ndarray | float = 1.0) -> Estimate:

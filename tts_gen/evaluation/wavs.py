@@ -12,7 +12,8 @@ import soxr
 
 from tts_gen.config import UserError
 from tts_gen.evaluation.compare import Comparison, generated_mels
-from tts_gen.evaluation.generate import Split, sayable
+from tts_gen.evaluation.generate import sayable
+from tts_gen.evaluation.split import Split
 from tts_gen.features.extract import Unusable, load_wave
 from tts_gen.vocoders import write_wav
 

@@ -1,17 +1,16 @@
 """The feature store: ArrayRecord shards beside audio.json, stats.json, inventory.json and index.jsonl."""
 
-import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from tts_gen.config import Audio, UserError, from_dict
 from tts_gen.features import record
-from tts_gen.features.files import read_json, read_json_lines, write_json_lines
+from tts_gen.features.files import read_json, write_json_lines
+from tts_gen.features.index import Entry, Index
 from tts_gen.features.inventory import Inventory
 from tts_gen.features.stats import Stats
 
@@ -42,27 +41,6 @@ class Features:
     style: int
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One line of index.jsonl: what can be known of an utterance without reading its features."""
-
-    id: str
-    n_phonemes: int
-    n_frames: int
-    speaker: str
-    """a name of the inventory, "unknown" where there is none"""
-    style: str
-    split: str
-    group: str
-    text: str
-    audio: str
-    """the recording; relative to the store in the file, absolute in memory"""
-    checksum: int
-    shard: str
-    position: int
-    """of the record in its shard"""
-
-
 class FeatureStore:
     """A finished store, read at random. Threads may share it; pickles small (it opens its shards again)."""
 
@@ -75,22 +53,20 @@ class FeatureStore:
         self.audio = from_dict(Audio, read_json(self.root / AUDIO), str(self.root / AUDIO))
         self.stats = Stats.load(self.root / STATS)
         self.inventory = Inventory.load(self.root / INVENTORY)
-        self.index = read_index(self.root)
-        self.fingerprint = hashlib.sha256((self.root / INDEX).read_bytes()).hexdigest()
-        """of the index, which holds every record's checksum"""
-        self._records = RecordReader(self.root, self.index)
+        self.index = Index(self.root / INDEX)
+        self._records = RecordReader(self.root, self.index.shard_lengths)
         self._phoneme_id = {symbol: i for i, symbol in enumerate(self.inventory.phonemes)}
 
-    @cached_property
-    def _positions(self) -> dict[str, np.ndarray]:
-        splits = np.array([entry.split for entry in self.index])
-        return {name: np.flatnonzero(splits == name) for name in np.unique(splits)}
+    @property
+    def fingerprint(self) -> str:
+        """Of the index, which holds every record's checksum."""
+        return self.index.fingerprint
 
     def split(self, name: str) -> np.ndarray:
         """Positions in the index, ascending. Raises UserError listing the splits when `name` is not one of them."""
-        if name not in self._positions:
-            raise UserError(f"{self.root}: no split {name!r}; it has {', '.join(self._positions)}")
-        return self._positions[name]
+        if name not in self.index.splits:
+            raise UserError(f"{self.root}: no split {name!r}; it has {', '.join(self.index.splits)}")
+        return self.index.splits[name]
 
     def read(self, positions: Sequence[int]) -> list[Features]:
         """Features at positions of the index. Raises UserError naming an utterance whose record is damaged."""
@@ -111,13 +87,11 @@ class FeatureStore:
 class RecordReader:
     """Checked access to the records of a store's shards by Entry."""
 
-    def __init__(self, root: Path, index: Sequence[Entry]) -> None:
+    def __init__(self, root: Path, lengths: Mapping[str, int]) -> None:
+        """`lengths`: records of each shard."""
         from array_record.python.array_record_data_source import ArrayRecordDataSource
 
         self.root = root
-        lengths: dict[str, int] = {}
-        for entry in index:
-            lengths[entry.shard] = max(lengths.get(entry.shard, 0), entry.position + 1)
         starts = np.cumsum([0, *lengths.values()])[:-1].tolist()
         self._start = dict(zip(lengths, starts, strict=True))
         # Lengths in the paths keep the data source from opening every shard at once.
@@ -125,13 +99,17 @@ class RecordReader:
 
     def read(self, entry: Entry) -> dict:
         """As record.unpack. Raises UserError when the record cannot be read or its checksum differs."""
+        return record.unpack(self.payload(entry))
+
+    def payload(self, entry: Entry) -> bytes:
+        """The record as it was packed; raises as `read` does."""
         try:
             payload = self._source[self._start[entry.shard] + entry.position]
         except (RuntimeError, IndexError, ValueError) as error:
             raise self._damaged(entry, str(error)) from error
         if record.checksum(payload) != entry.checksum:
             raise self._damaged(entry, f"checksum differs from {INDEX}")
-        return record.unpack(payload)
+        return payload
 
     def read_all(self, index: Sequence[Entry]) -> Iterator[tuple[Entry, dict]]:
         return ((entry, self.read(entry)) for entry in index)
@@ -144,13 +122,6 @@ class RecordReader:
         )
 
 
-def read_index(root: Path) -> list[Entry]:
-    """Raises UserError naming a line that is not an entry."""
-    path = root / INDEX
-    rows = [from_dict(Entry, row, f"{path}, line {n}") for n, row in enumerate(read_json_lines(path), 1)]
-    return [replace(entry, audio=os.path.normpath(root.absolute() / entry.audio)) for entry in rows]
-
-
 def write_index(root: Path, index: Sequence[Entry]) -> None:
-    """The inverse of read_index; its presence marks a store as finished."""
+    """What Index reads; its presence marks a store as finished."""
     write_json_lines(root / INDEX, ({**asdict(e), "audio": os.path.relpath(e.audio, root)} for e in index))

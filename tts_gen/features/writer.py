@@ -13,10 +13,11 @@ from tts_gen.config import Audio, UserError
 from tts_gen.corpora import Utterance
 from tts_gen.features import record
 from tts_gen.features.files import write_json
+from tts_gen.features.index import Entry, Index
 from tts_gen.features.inventory import UNKNOWN, Inventory, training_labels
 from tts_gen.features.record import Record
 from tts_gen.features.stats import StatsBuilder
-from tts_gen.features.store import AUDIO, INDEX, INVENTORY, SHARDS, STATS, Entry, RecordReader, read_index, write_index
+from tts_gen.features.store import AUDIO, INDEX, INVENTORY, SHARDS, STATS, RecordReader, write_index
 from tts_gen.text import PAUSE
 
 
@@ -67,12 +68,15 @@ def finish(root: Path, audio: Audio, index: Sequence[Entry]) -> bool:
         )
         for e in index
     ]
-    if all((root / name).is_file() for name in (AUDIO, STATS, INVENTORY, INDEX)) and read_index(root) == index:
+    if all((root / name).is_file() for name in (AUDIO, STATS, INVENTORY, INDEX)) and list(Index(root / INDEX)) == index:
         return False
     (root / INDEX).unlink(missing_ok=True)  # what is half rewritten must not pass for a finished store
     counts, voiced, builder = Counter(), Counter(), StatsBuilder()
     elsewhere = set()
-    for e, values in RecordReader(root, index).read_all(index):
+    lengths: dict[str, int] = {}
+    for e in index:
+        lengths[e.shard] = max(lengths.get(e.shard, 0), e.position + 1)
+    for e, values in RecordReader(root, lengths).read_all(index):
         if e.split != "train":
             elsewhere.update(values["symbols"])
             continue

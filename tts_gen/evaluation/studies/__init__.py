@@ -21,6 +21,8 @@ class Question(NamedTuple):
     asks: str
     options: dict[str, dict[str, Any]]
     """argument -> settings of argparse, beside those that all studies have"""
+    elsewhere: bool = False
+    """--features names another corpus than the runs'"""
 
 
 TEMPERATURE = {
@@ -56,6 +58,14 @@ STUDIES = {
     "scaling": Question(
         "what more data and longer training bring, at equal steps and at equal seconds",
         {"--temperature": TEMPERATURE},
+    ),
+    "transfer": Question(
+        "what runs keep on a corpus that they were not trained on, --features",
+        {
+            "--temperature": TEMPERATURE,
+            "--speaker": {"default": "unknown", "help": "one of the runs', which they answer as there"},
+        },
+        elsewhere=True,
     ),
     "joint": Question("whether f0 and duration are worth modelling together", {"--temperature": TEMPERATURE}),
     "paper": Question("the paper's tables, and what of its claims is reproduced here", {}),

@@ -16,10 +16,12 @@ import numpy as np
 from tts_gen.config import UserError
 from tts_gen.evaluation import plots
 from tts_gen.evaluation.compare import Comparison, groups_of
-from tts_gen.evaluation.generate import Split, cached, identity_of
+from tts_gen.evaluation.generate import identity_of
 from tts_gen.evaluation.headline import figure
 from tts_gen.evaluation.mel import mel_rows
 from tts_gen.evaluation.report import Section
+from tts_gen.evaluation.split import Split
+from tts_gen.evaluation.stored import cached
 from tts_gen.evaluation.studies.outputs import Study
 from tts_gen.runs import Run
 from tts_gen.synthesis import add_prosody, check_pair, mels_of
@@ -36,15 +38,14 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
     for pair in ((p, a) for p in prosody for a in acoustic):
         check_pair(*pair)
     split = Split.read(c.store, c.split)
-    oracle, groups = [u.mel for u in split.utterances], groups_of(c, split)
-    found, at = [], {}
+    groups, found, at = groups_of(c, split), [], {}
     for run in acoustic:
         tau = options.temperature if run.config.decoder.generative else None
         for source in (None, *prosody):
             mels = _mels(c, source, run, split, options.temperature)
             name = source.path.name if source else "recordings"
             identity = c.identity(run, "acoustic", c.split, tau, 1)
-            rows = mel_rows(mels, oracle, groups, identity, seed=c.seed, aligned=False)
+            rows = mel_rows(mels, split.mels, groups, identity, seed=c.seed, aligned=False)
             at[run.path.name, name] = {r["metric"]: r for r in rows}
             found += [r | {"scope": f"prosody:{name}"} for r in rows if r["metric"] != "mel_l1"]
             log.info("%s from the prosody of %s", run.path.name, name)

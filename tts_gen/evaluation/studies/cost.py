@@ -14,9 +14,9 @@ from tts_gen import parallel, speed
 from tts_gen.batches import acoustic_batch, prosody_batch, whole
 from tts_gen.config import UserError
 from tts_gen.evaluation.compare import Comparison
-from tts_gen.evaluation.generate import Split
 from tts_gen.evaluation.report import Section
 from tts_gen.evaluation.rows import make_row
+from tts_gen.evaluation.split import Split
 from tts_gen.evaluation.studies.outputs import Study
 from tts_gen.features.store import Features
 from tts_gen.runs import Run

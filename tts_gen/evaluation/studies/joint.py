@@ -13,10 +13,11 @@ import numpy as np
 
 from tts_gen.config import UserError
 from tts_gen.evaluation.compare import Comparison, generated_prosody
-from tts_gen.evaluation.generate import Split, oracle_prosody
+from tts_gen.evaluation.generate import oracle_prosody
 from tts_gen.evaluation.headline import figure
 from tts_gen.evaluation.joint_prosody import joint_floor_rows, joint_rows, two_sample_floor_row, two_sample_row
 from tts_gen.evaluation.report import Section
+from tts_gen.evaluation.split import Split
 from tts_gen.evaluation.studies.outputs import Study
 
 COLUMNS = {"mutual information": "mutual_information", "minus the oracle's": "mutual_information_difference",

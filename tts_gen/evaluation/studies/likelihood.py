@@ -11,10 +11,11 @@ import time
 from tts_gen.config import UserError
 from tts_gen.evaluation import likelihood, plots
 from tts_gen.evaluation.compare import Comparison, groups_of
-from tts_gen.evaluation.generate import Split, cached
 from tts_gen.evaluation.headline import CAPTIONS, figure
 from tts_gen.evaluation.report import Section
 from tts_gen.evaluation.significance import ALPHA, differences
+from tts_gen.evaluation.split import Split
+from tts_gen.evaluation.stored import cached
 from tts_gen.evaluation.studies.outputs import Study
 
 log = logging.getLogger(__name__)

@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tts_gen.batches import training_positions
 from tts_gen.config import UserError
 from tts_gen.evaluation import plots
 from tts_gen.evaluation.compare import Comparison, rows_at
-from tts_gen.evaluation.generate import Split
 from tts_gen.evaluation.headline import figure
 from tts_gen.evaluation.report import Section
+from tts_gen.evaluation.split import Split
 from tts_gen.evaluation.studies.outputs import Study
+from tts_gen.plan import training_positions
 from tts_gen.runs import Run
 from tts_gen.writer import read_lines
 

@@ -13,9 +13,9 @@ from tts_gen.command import SOLVERS
 from tts_gen.config import UserError
 from tts_gen.evaluation import plots
 from tts_gen.evaluation.compare import Comparison, rows_at
-from tts_gen.evaluation.generate import Split
 from tts_gen.evaluation.headline import figure
 from tts_gen.evaluation.report import Section
+from tts_gen.evaluation.split import Split
 from tts_gen.evaluation.studies.outputs import Study
 from tts_gen.runs import Run
 

@@ -13,11 +13,12 @@ import numpy as np
 
 from tts_gen.config import UserError
 from tts_gen.evaluation.compare import Comparison, generated_prosody
-from tts_gen.evaluation.generate import Split, oracle_prosody
+from tts_gen.evaluation.generate import oracle_prosody
 from tts_gen.evaluation.headline import figure
 from tts_gen.evaluation.prosody import Prosody, prosody_rows
 from tts_gen.evaluation.report import Section
 from tts_gen.evaluation.rows import make_row
+from tts_gen.evaluation.split import Split
 from tts_gen.evaluation.studies.outputs import Study
 from tts_gen.evaluation.utterance_metrics import MEANING, long_enough, starts, statistic
 

@@ -1,0 +1,115 @@
+"""Which utterances stand in which batch: a random-access plan over length buckets, so that a batch is a pure function
+of (seed, step)."""
+
+import functools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tts_gen.config import Config, Data, UserError
+from tts_gen.features.store import FeatureStore
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which utterances stand in which batch: `plan(step)` -> (bucket length, positions in the store's index).
+
+    Buckets come in rounds; in each, a bucket has as many batches as its share of the corpus, in shuffled order. A
+    bucket's
+    utterances come in shuffled epochs, one after the other without gaps, so all are seen equally often. The first batch
+    of all is of the longest bucket.
+    """
+
+    seed: int
+    members: dict[int, np.ndarray]
+    """bucket length -> positions; a long utterance that is cropped stands there once for each crop that it fills"""
+    rows: dict[int, int]
+
+    @classmethod
+    def build(cls, store: FeatureStore, config: Config, split: str) -> "Plan":
+        """Raises UserError when the split is empty, or no bucket holds any of it."""
+        positions = training_positions(store, config) if split == "train" else store.split(split)
+        buckets = np.array(sorted(config.data.buckets))
+        if len(bad := buckets[buckets % 4 > 0]):
+            raise UserError(f"data.buckets: {bad[0]} is not a multiple of 4")
+        if config.data.batch_size < 1:
+            raise UserError(f"data.batch_size is {config.data.batch_size}: give the positions in a batch, at least 1")
+        if config.task == "prosody":
+            length = store.index.n_phonemes[positions]
+            if len(long := positions[length > buckets[-1]]):
+                log.warning(
+                    "%d of %d %s utterances have more than %d phonemes and are left out (data.buckets): %s",
+                    len(long), len(positions), split, buckets[-1], some_names(store, long),
+                )  # fmt: skip
+            positions, length = positions[length <= buckets[-1]], length[length <= buckets[-1]]
+            times = np.ones_like(length)
+        else:
+            length = store.index.n_frames[positions]
+            times = np.maximum(1, np.round(length / buckets[-1]).astype(int))
+        if not len(positions):
+            raise UserError(f"{store.root}: no {split} utterance fits data.buckets {tuple(map(int, buckets))}")
+        bucket = buckets[np.minimum(np.searchsorted(buckets, length), len(buckets) - 1)]
+        members = {int(b): np.repeat(positions[bucket == b], times[bucket == b]) for b in np.unique(bucket)}
+        return cls(config.train.seed, members, {b: batch_rows(config.data, b) for b in members})
+
+    @property
+    def batches_per_round(self) -> dict[int, int]:
+        """Bucket -> its batches in one round, about one epoch."""
+        return {b: max(1, round(len(m) / self.rows[b])) for b, m in self.members.items()}
+
+    def round(self, number: int) -> np.ndarray:
+        """The bucket of each batch of a round, in their order."""
+        counts = self.batches_per_round
+        order = np.repeat(list(counts), list(counts.values()))[_shuffled((self.seed, 0, number), sum(counts.values()))]
+        if number == 0:  # the longest bucket first: a lack of memory shows at once, and training starts on one program
+            longest = np.argmax(order)
+            order[[0, longest]] = order[[longest, 0]]
+        return order
+
+    def __call__(self, step: int) -> tuple[int, np.ndarray]:
+        counts = self.batches_per_round
+        round_, at = divmod(step, sum(counts.values()))
+        order = self.round(round_)
+        bucket = int(order[at])
+        batch = round_ * counts[bucket] + np.count_nonzero(order[:at] == bucket)
+        first = batch * self.rows[bucket]
+        return bucket, self._stream(bucket, first, self.rows[bucket])
+
+    def _stream(self, bucket: int, first: int, n: int) -> np.ndarray:
+        """Entries first .. first + n of the endless sequence of shuffled epochs."""
+        members, found = self.members[bucket], []
+        while n:
+            epoch, start = divmod(first, len(members))
+            found.append(members[_shuffled((self.seed, 1, bucket, epoch), len(members))[start : start + n]])
+            first, n = first + len(found[-1]), n - len(found[-1])
+        return np.concatenate(found)
+
+
+@functools.lru_cache(maxsize=16)
+def _shuffled(seed: tuple[int, ...], n: int) -> np.ndarray:
+    """0 .. n - 1 in an order that `seed` says; the same for as many batches as an epoch has."""
+    return np.random.default_rng(seed).permutation(np.arange(n, dtype=np.int32))
+
+
+def batch_rows(data: Data, length: int) -> int:
+    """Sequences in a batch of `data.batch_size` positions, a multiple of `data.row_multiple`."""
+    return max(1, data.batch_size // length // data.row_multiple) * data.row_multiple
+
+
+def training_positions(store: FeatureStore, config: Config) -> np.ndarray:
+    """Positions in the index that a config trains on, ascending. Raises UserError where data.utterances asks for more
+    than there are."""
+    positions, n = store.split("train"), config.data.utterances
+    if n > len(positions):
+        raise UserError(f"data.utterances is {n}, but the training split of {store.root} has {len(positions)}")
+    order = np.random.default_rng((config.train.seed, 1)).permutation(positions)
+    return np.sort(order[: n or len(positions)])
+
+
+def some_names(store: FeatureStore, positions: Sequence[int]) -> str:
+    names = ", ".join(store.index[p].id for p in positions[:8])
+    return names + (f" and {len(positions) - 8} more" if len(positions) > 8 else "")
