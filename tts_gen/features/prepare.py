@@ -3,31 +3,32 @@
 import importlib.metadata
 import importlib.util
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tts_gen.config import Audio, UserError
 from tts_gen.corpora import Drop, Utterance, read_manifest
 from tts_gen.features import journal, pitch, pool, record
-from tts_gen.features.extract import Unusable, extract, load_wave
+from tts_gen.features.extract import extract
 from tts_gen.features.files import locked, read_json, write_json, write_json_lines
-from tts_gen.features.journal import Row
+from tts_gen.features.journal import DIED, UNEXPECTED, Row
+from tts_gen.features.sound import MAX_SECONDS, Unusable, load
 from tts_gen.features.store import SHARDS
 from tts_gen.features.writer import finish
 from tts_gen.progress import progress
 
-FORMAT = 2
+FORMAT = 3
 """of the shards; a store of another is not added to"""
 SHARD_SIZES = (16, 512)
 """utterances; in between, a shard is 1/256 of the corpus. What a killed run loses is one shard for each worker"""
-UNEXPECTED, DIED = "unexpected error", "worker died"
-"""Drops whose cause may lie outside the utterance (memory, a package): every run tries them again."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Report:
             first = {drop.reason: drop for drop in reversed(self.drops)}
             table = Table("dropped because of", "utterances", "first", title="Left out (all: drops.jsonl)")
             for reason, count in reasons.most_common():
-                table.add_row(reason, str(count), f"{first[reason].id}: {first[reason].detail}")
+                table.add_row(reason, str(count), Text(printable(f"{first[reason].id}: {first[reason].detail}")))
             console.print(table)
         console.print(
             f"kept {self.kept} utterances, {self.kept_minutes:.1f} min; dropped {len(self.drops)}, "
@@ -91,23 +92,25 @@ def prepare(
     _check_packages(utterances, f0_method)
     (directory / SHARDS).mkdir(parents=True, exist_ok=True)
     with locked(directory):
+        journal.discard(directory)
         _check_settings(directory, audio, f0_method)
         keys = {u.id: journal.key(u, manifest.parent) for u in utterances}
-        done = journal.read(directory)
-        current = {i for i, row in done.items() if row.key == keys.get(i) and row.reason not in (UNEXPECTED, DIED)}
-        todo = [u for u in utterances if u.id not in current]
+        done = {i for i, row in journal.read(directory, keys).items() if row.final}
+        todo = [u for u in utterances if u.id not in done]
         tasks = _tasks(todo, keys, _shard_size(len(utterances)), directory, audio, f0_method)
         with progress("prepare", len(todo), "utterances", console) as advance:
             for n in _run(tasks, workers):
                 advance(n)
-        rows = journal.read(directory)
+        rows = journal.read(directory, keys)
+        rows |= _untrained(utterances, rows)
         index = [rows[u.id].entry(u) for u in utterances if not rows[u.id].reason]
-        drops += [rows[u.id].drop() for u in utterances if rows[u.id].reason]
+        dropped = [u for u in utterances if rows[u.id].reason]
+        drops += [rows[u.id].drop(os.path.relpath(u.audio, manifest.parent)) for u in dropped]
         write_json_lines(directory / "drops.jsonl", (asdict(drop) for drop in drops))
         report = Report(
             kept=len(index),
             kept_minutes=sum(rows[u.id].seconds for u in utterances if not rows[u.id].reason) / 60,
-            dropped_minutes=sum(rows[u.id].seconds for u in utterances if rows[u.id].reason) / 60,
+            dropped_minutes=sum(rows[u.id].seconds for u in dropped) / 60,
             drops=tuple(drops),
             processed=len(todo),
             seconds=time.monotonic() - start,
@@ -119,6 +122,25 @@ def prepare(
         finish(directory, audio, index)
         journal.discard(directory, {rows[u.id].shard for u in utterances})
     return report
+
+
+def _untrained(utterances: list[Utterance], rows: dict[str, Row]) -> dict[str, Row]:
+    """Rows of utterances outside the training split with phonemes that no training utterance has, as dropped."""
+    kept = [u for u in utterances if not rows[u.id].reason]
+    symbols = {u.id: set(rows[u.id].phonemes.split("\t")) for u in kept}
+    trained = set().union(*(symbols[u.id] for u in kept if u.split == "train"))
+    return {
+        u.id: replace(
+            rows[u.id], reason="phonemes not in training", detail=f"{' '.join(sorted(symbols[u.id] - trained))}"
+        )
+        for u in kept
+        if symbols[u.id] - trained
+    }
+
+
+def printable(text: str) -> str:
+    """What a terminal would act on, or cannot show, as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _check_packages(utterances: list[Utterance], f0_method: str) -> None:
@@ -153,11 +175,11 @@ def _shard_size(n_utterances: int) -> int:
 def _tasks(
     todo: list[Utterance], keys: dict[str, str], size: int, directory: Path, audio: Audio, f0_method: pitch.Method
 ) -> list[_Task]:
-    number = journal.next_shard(directory)
     parts = [tuple(todo[i : i + size]) for i in range(0, len(todo), size)]
+    part_keys = [tuple(keys[u.id] for u in part) for part in parts]
     return [
-        _Task(directory, f"{number + i:06d}", part, tuple(keys[u.id] for u in part), audio, f0_method)
-        for i, part in enumerate(parts)
+        _Task(directory, journal.shard_name(k), part, k, audio, f0_method)
+        for part, k in zip(parts, part_keys, strict=True)
     ]
 
 
@@ -188,31 +210,35 @@ def _process(task: _Task) -> int:
     """Commits one shard. Runs in a worker."""
     rows, payloads = [], []
     for utterance, key in zip(task.utterances, task.keys, strict=True):
-        seconds = 0.0
-        try:
-            wave, rate = load_wave(utterance.audio)
-            seconds = len(wave) / rate
-            item = extract(utterance, wave, rate, task.audio, task.f0_method)
-        except Unusable as error:
-            rows.append(Row(utterance.id, key, seconds, error.reason, error.detail, shard=task.shard))
-            continue
-        except Exception as error:  # a case not thought of: counted and shown, but not worth the run
-            logging.getLogger(__name__).warning("utterance %s: unexpected error", utterance.id, exc_info=True)
-            rows.append(Row(utterance.id, key, seconds, UNEXPECTED, repr(error), shard=task.shard))
-            continue
-        payload = record.pack(item)
-        rows.append(
-            Row(
-                utterance.id,
-                key,
-                seconds,
-                position=len(payloads),
-                n_phonemes=len(item.phonemes),
-                n_frames=len(item.mel),
-                checksum=record.checksum(payload),
-                shard=task.shard,
-            )
-        )
-        payloads.append(payload)
+        row, payload = _features(utterance, Row(utterance.id, key, shard=task.shard), task.audio, task.f0_method)
+        rows.append(replace(row, position=len(payloads)))
+        payloads += [payload] if payload else []
     journal.commit(task.directory, task.shard, rows, payloads)
     return len(rows)
+
+
+def _features(utterance: Utterance, row: Row, audio: Audio, f0_method: pitch.Method) -> tuple[Row, bytes | None]:
+    """`row` filled, and the packed record where there is one."""
+    try:
+        # A little more than is accepted tells that it is too much.
+        recording = load(utterance.audio, most=MAX_SECONDS + 1)
+        row = replace(row, seconds=recording.seconds)
+        found = extract(utterance, recording, audio, f0_method)
+        payload = record.pack(found)
+    except Unusable as error:
+        return replace(row, reason=error.reason, detail=error.detail), None
+    except Exception as error:  # a case not thought of: counted and shown, but not worth the run
+        logging.getLogger(__name__).warning("utterance %s: unexpected error", utterance.id, exc_info=True)
+        return replace(row, reason=UNEXPECTED, detail=repr(error)), None
+    return (
+        replace(
+            row,
+            n_phonemes=len(found.phonemes),
+            n_frames=len(found.mel),
+            checksum=record.checksum(payload),
+            phonemes="\t".join(sorted({p.symbol for p in found.phonemes})),
+            level=recording.level,
+            clipped=recording.clipped,
+        ),
+        payload,
+    )
