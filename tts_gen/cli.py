@@ -17,10 +17,22 @@ def _corpus(options: argparse.Namespace) -> None:
     print(CORPORA[options.name](options.directory, workers=options.workers, seed=options.seed, **extra))
 
 
+def _align(options: argparse.Namespace) -> None:
+    from tts_gen.features.alignments import align_manifest
+
+    report = align_manifest(options.manifest, options.directory, options.workers, options.min_score)
+    if not report.kept:
+        raise UserError(f"{options.manifest}: none could be aligned; {options.directory / 'drops.jsonl'} says why")
+    print(f"worst first: {options.directory / 'alignment.csv'}")
+    print(f"next: tts-gen prepare {options.directory / 'manifest.jsonl'} DIR")
+
+
 def _prepare(options: argparse.Namespace) -> None:
     from tts_gen.features.prepare import prepare
 
-    report = prepare(options.manifest, options.directory, workers=options.workers, f0_method=options.f0)
+    report = prepare(
+        options.manifest, options.directory, workers=options.workers, f0_method=options.f0, min_score=options.min_score
+    )
     if not report.kept:
         raise UserError(f"{options.manifest}: no utterance could be kept; {options.directory / 'drops.jsonl'} says why")
     print(
@@ -151,11 +163,19 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--workers", type=command.count, default=2)
     sub.add_argument("--seed", type=int, default=0, help="of the split into train, val and test")
 
+    sub = subcommand("align", _align, "phone times by the built-in aligner (English), as TextGrids")
+    sub.add_argument("manifest", type=Path, metavar="MANIFEST")
+    sub.add_argument("directory", type=Path, metavar="DIR", help="gets textgrids, manifest.jsonl, alignment.csv")
+    sub.add_argument("--workers", type=command.count, default=2)
+    lowest = "lowest score of an alignment to keep, in robust standard deviations from the speaker's median"
+    sub.add_argument("--min-score", type=float, default=-4.0, metavar="Z", help=lowest)
+
     sub = subcommand("prepare", _prepare, "features from a manifest: aligned phonemes, f0, mels, statistics")
     sub.add_argument("manifest", type=Path, metavar="MANIFEST")
     sub.add_argument("directory", type=Path, metavar="DIR")
     sub.add_argument("--workers", type=command.count, default=2)
     sub.add_argument("--f0", choices=("dio", "pyin"), default="dio", help="pitch tracker: WORLD's, or librosa's pYIN")
+    sub.add_argument("--min-score", type=float, metavar="Z", help=f"{lowest}; no limit if not given")
 
     sub = subcommand("synthesize", _synthesize, "text to speech with a prosody run and an acoustic run, or a joint run")
     sub.set_defaults(error=sub.error)

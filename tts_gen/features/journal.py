@@ -7,7 +7,8 @@ come from the manifest each time, so changing them costs no new alignment.
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tts_gen.config import from_dict
@@ -36,6 +37,8 @@ class Row:
     checksum: int = 0
     shard: str = ""
     """stem of the shard's file name"""
+    figures: dict[str, float] = field(default_factory=dict)
+    """of the alignment (align.quality)"""
 
     def entry(self, utterance: Utterance) -> Entry:
         return entry(utterance, self.shard + SHARD, self.position, self.n_phonemes, self.n_frames, self.checksum)
@@ -47,7 +50,11 @@ class Row:
 def key(utterance: Utterance, base: Path) -> str:
     """Changes when the features of the utterance may: its text, alignment, or a file's size or time of change."""
     values = [utterance.id, utterance.text, utterance.language, utterance.phonemes, utterance.durations]
-    for path in (utterance.audio, utterance.textgrid):
+    if utterance.frames_per_second is not None:
+        values.append(utterance.frames_per_second)
+    if utterance.alignment is not None:
+        values.append(utterance.speaker)  # it may choose among tiers
+    for path in (utterance.audio, utterance.alignment):
         # Relative, so that a corpus may be moved as a whole.
         values.append(None if path is None else [os.path.relpath(path, base), *_state(path)])
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
@@ -68,16 +75,19 @@ def commit(directory: Path, shard: str, rows: list[Row], payloads: list[bytes]) 
     write_json_lines(directory / SHARDS / (shard + ROWS), (asdict(row) for row in rows))
 
 
-def read(directory: Path) -> dict[str, Row]:
-    """id -> its latest row. Rows whose shard has been deleted are left out."""
+def read(directory: Path, is_there: Callable[[Row], bool]) -> dict[str, Row]:
+    """id -> its latest row. Of those kept, only what is still there."""
     rows = {}
     for path in sorted((directory / SHARDS).glob("*" + ROWS)):
-        has_shard = path.with_name(path.name.removesuffix(ROWS) + SHARD).is_file()
         for values in read_json_lines(path):
             row = from_dict(Row, values, str(path))
-            if row.reason or has_shard:
+            if row.reason or is_there(row):
                 rows[row.id] = row
     return rows
+
+
+def has_shard(directory: Path, row: Row) -> bool:
+    return os.path.isfile(directory / SHARDS / (row.shard + SHARD))
 
 
 def next_shard(directory: Path) -> int:
