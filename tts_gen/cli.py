@@ -27,6 +27,12 @@ def _align(options: argparse.Namespace) -> None:
     print(f"next: tts-gen prepare {options.directory / 'manifest.jsonl'} DIR")
 
 
+def _dictionary(options: argparse.Namespace) -> None:
+    from tts_gen.corpora.dictionary import write_dictionary
+
+    print(f"{options.file}: {write_dictionary(options.manifest, options.file)} words")
+
+
 def _prepare(options: argparse.Namespace) -> None:
     from tts_gen.features.prepare import prepare
 
@@ -56,7 +62,7 @@ def _synthesize(options: argparse.Namespace) -> None:
     loaded = [runs.load(path, guidance=options.guidance) for path in pair or [options.joint]]
     controls = synthesis.Controls(
         options.prosody_temperature, options.acoustic_temperature, options.seed, options.speaker, options.style,
-        options.pace, options.pitch, options.temperature,
+        options.pace, options.pitch, options.temperature, options.language, options.phonemes,
     )  # fmt: skip
     if options.joint:
         mels = synthesis.speak_joint(texts, *loaded, controls)
@@ -170,6 +176,10 @@ def _parser() -> argparse.ArgumentParser:
     lowest = "lowest score of an alignment to keep, in robust standard deviations from the speaker's median"
     sub.add_argument("--min-score", type=float, default=-4.0, metavar="Z", help=lowest)
 
+    sub = subcommand("dictionary", _dictionary, "pronunciations of a corpus's words in espeak-ng's IPA, any language")
+    sub.add_argument("manifest", type=Path, metavar="MANIFEST", help="its field language names espeak-ng's voice")
+    sub.add_argument("file", type=Path, metavar="FILE", help="to write, for an aligner such as MFA to be trained with")
+
     sub = subcommand("prepare", _prepare, "features from a manifest: aligned phonemes, f0, mels, statistics")
     sub.add_argument("manifest", type=Path, metavar="MANIFEST")
     sub.add_argument("directory", type=Path, metavar="DIR")
@@ -195,6 +205,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--style", help="the unlabelled utterances' by default")
     sub.add_argument("--pace", type=command.positive, default=1.0, help="2 is twice as fast")
     sub.add_argument("--pitch", type=float, default=0.0, help="shift in semitones")
+    sub.add_argument("--language", default="en-us", help="espeak-ng voice that reads for runs on IPA phones")
+    phones = "the text is phones, as in a manifest's field phonemes: 'pau HH AH0 L OW1 . pau'"
+    sub.add_argument("--phonemes", action="store_true", help=phones)
     sub.add_argument("--vocoder", default="auto", help="auto, hifigan, griffin_lim, or a HiFi-GAN checkpoint file")
 
     sub = subcommand("metrics", _metrics, "anyone's prosody or speech against a reference: spread, order, distance")
