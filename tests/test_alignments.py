@@ -15,6 +15,7 @@ from tts_gen.corpora import Utterance, espeak, read_manifest, write_manifest
 from tts_gen.features.alignments import align_manifest
 from tts_gen.features.doubts import judge
 from tts_gen.features.journal import Row
+from tts_gen.features.pairing import pair
 from tts_gen.features.prepare import prepare
 from tts_gen.features.store import FeatureStore
 
@@ -160,3 +161,48 @@ def test_a_bad_file_is_listed_and_costs_one_utterance(spoken, tmp_path, ending):
     report = prepare(tmp_path / "m.jsonl", tmp_path / "store", workers=1)
     assert [(d.id, d.reason) for d in report.drops] == [("bad", "unusable alignment file")]
     assert f"bad{ending}" in report.drops[0].detail and report.kept == 1
+
+
+def in_folder(tmp_path: Path, *names: str) -> Path:
+    for name in names:
+        path = tmp_path / "mfa" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    return tmp_path / "mfa"
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["x/u1.TextGrid"], "x/u1.TextGrid"),
+        (["wav1.lab"], "wav1.lab"),  # named as the audio
+        (["wav1.lab", "u1.textgrid"], "u1.textgrid"),
+        (["ann/wav1.TextGrid", "ben/wav1.TextGrid"], "ann/wav1.TextGrid"),
+        (["rec/wav1.lab", "ben/wav1.lab"], "rec/wav1.lab"),
+        (["wav1.lab", "wav1.TextGrid"], "wav1.TextGrid"),
+        (["eve/wav1.TextGrid", "ben/wav1.TextGrid"], None),
+        (["other.TextGrid"], None),
+    ],
+)
+def test_files_are_found_by_id_audio_and_speaker(tmp_path, names, found):
+    folder = in_folder(tmp_path, *names)
+    utterance = Utterance("u1", tmp_path / "rec" / "wav1.wav", "Hi.", "ann")
+    paired, drops = pair([utterance], folder)
+    assert [u.alignment for u in paired] == ([folder / found] if found else [])
+    assert [(d.id, d.reason) for d in drops] == ([] if found else [("u1", "no alignment file")])
+
+
+def test_one_ctm_file_is_for_all(tmp_path):
+    path = in_folder(tmp_path, "all.ctm") / "all.ctm"
+    utterances = [Utterance(f"u{i}", tmp_path / f"{i}.wav", "Hi.") for i in range(3)]
+    assert pair(utterances, path) == ([replace(u, alignment=path) for u in utterances], [])
+    with pytest.raises(UserError, match="no file in or below it ends in .TextGrid, .lab, .ctm"):
+        pair(utterances, tmp_path / "nowhere")
+
+
+def test_prepare_takes_all_times_from_a_folder(aligned, spoken, tmp_path):
+    directory, _, named = aligned
+    write_manifest(tmp_path / "m.jsonl", [*(replace(u, alignment=None) for u in named[2:]), spoken[0]])
+    report = prepare(tmp_path / "m.jsonl", tmp_path / "s", workers=1, alignments=directory / "aligned" / "textgrids")
+    assert [(d.id, d.reason) for d in report.drops] == [(spoken[0].id, "no alignment file")]
+    assert report.kept == len(named) - 2

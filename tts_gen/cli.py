@@ -37,8 +37,9 @@ def _prepare(options: argparse.Namespace) -> None:
     from tts_gen.features.prepare import prepare
 
     report = prepare(
-        options.manifest, options.directory, workers=options.workers, f0_method=options.f0, min_score=options.min_score
-    )
+        options.manifest, options.directory, workers=options.workers, f0_method=options.f0,
+        min_score=options.min_score, alignments=options.alignments,
+    )  # fmt: skip
     if not report.kept:
         raise UserError(f"{options.manifest}: no utterance could be kept; {options.directory / 'drops.jsonl'} says why")
     print(
@@ -186,6 +187,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--workers", type=command.count, default=2)
     sub.add_argument("--f0", choices=("dio", "pyin"), default="dio", help="pitch tracker: WORLD's, or librosa's pYIN")
     sub.add_argument("--min-score", type=float, metavar="Z", help=f"{lowest}; no limit if not given")
+    given = "folder of TextGrids or .lab files named as the audio, or one .ctm file, to take all phone times from"
+    sub.add_argument("--alignments", type=Path, metavar="PATH", help=given)
 
     sub = subcommand("synthesize", _synthesize, "text to speech with a prosody run and an acoustic run, or a joint run")
     sub.set_defaults(error=sub.error)

