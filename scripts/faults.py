@@ -61,7 +61,7 @@ class Base:
         path = self._new(".TextGrid")
         textgrid.write(path, [replace(s, start=stretch * s.start, end=stretch * s.end) for s in self.segments])
         path.write_text(edit(path.read_text(encoding="utf-8")), encoding=encoding)
-        return {"textgrid": f"faults/{path.name}"}
+        return {"alignment": f"faults/{path.name}"}
 
     def timed(self, *phonemes: str, stretch: float = 1.0) -> dict:
         """Phonemes with durations, the aligned ones where none are given."""
@@ -205,18 +205,21 @@ FAULTS: dict[str, tuple[str, Callable[[Base], dict | bytes]]] = {
     "not an object": ("not JSON", lambda b: b"[1, 2]"),
     "nested without end": ("not JSON", lambda b: b"[" * 100_000),
     # Alignments
-    "TextGrid longer than the audio": ("unusable TextGrid", lambda b: b.grid(1.3)),
-    "TextGrid shorter than the audio": ("unusable TextGrid", lambda b: b.grid(0.7)),
-    "no such TextGrid": ("unusable TextGrid", lambda b: {"textgrid": "faults/none.TextGrid"}),
-    "folder for a TextGrid": ("unusable TextGrid", lambda b: {"textgrid": "faults"}),
-    "not a TextGrid": ("unusable TextGrid", lambda b: b.grid(edit=lambda _: "phones")),
-    "TextGrid cut off": ("unusable TextGrid", lambda b: b.grid(edit=lambda text: text[: len(text) // 2])),
-    "TextGrid without phones": ("unusable TextGrid", lambda b: b.grid(edit=lambda t: t.replace('"phones"', '"x"'))),
+    "TextGrid longer than the audio": ("unusable alignment file", lambda b: b.grid(1.3)),
+    "TextGrid shorter than the audio": ("unusable alignment file", lambda b: b.grid(0.7)),
+    "no such TextGrid": ("unusable alignment file", lambda b: {"alignment": "faults/none.TextGrid"}),
+    "folder for a TextGrid": ("unusable alignment file", lambda b: {"alignment": "faults"}),
+    "not a TextGrid": ("unusable alignment file", lambda b: b.grid(edit=lambda _: "phones")),
+    "TextGrid cut off": ("unusable alignment file", lambda b: b.grid(edit=lambda text: text[: len(text) // 2])),
+    "TextGrid without phones": (
+        "unusable alignment file",
+        lambda b: b.grid(edit=lambda t: t.replace('"phones"', '"x"')),
+    ),
     "durations longer than the audio": ("durations do not fill", lambda b: b.timed(stretch=1.3)),
     "durations shorter than the audio": ("durations do not fill", lambda b: b.timed(stretch=0.7)),
     "negative durations": ("bad durations", lambda b: b.timed(stretch=-1)),
     "a duration too few": ("bad durations", lambda b: b.timed() | {"durations": [1.0]}),
-    "phonemes without durations": ("phonemes without durations", lambda b: {"phonemes": b.timed()["phonemes"]}),
+    "phonemes without durations": ("phonemes without times", lambda b: {"phonemes": b.timed()["phonemes"]}),
     "three phonemes": ("too few phonemes", lambda b: b.timed("AH0", "B", "AH0")),
     "200 phonemes": ("too many phonemes", lambda b: b.timed(*(["AH0", "B"] * 100))),
     "phone not in the inventory": (

@@ -21,8 +21,9 @@ from rich.text import Text
 
 from tts_gen.align import Aligner
 from tts_gen.corpora import Utterance, read_manifest, write_manifest
-from tts_gen.features.prepare import prepare, printable
+from tts_gen.features.prepare import prepare
 from tts_gen.features.store import FeatureStore
+from tts_gen.features.work import printable
 from tts_gen.text import words
 
 MIN_WORDS = 4

@@ -84,11 +84,11 @@ def test_a_textgrid_is_used(corpus, tmp_path):
         if start < end
     ]
     textgrid.write(tmp_path / "a.TextGrid", segments)
-    named = replace(corpus[0], phonemes=None, durations=None, textgrid=tmp_path / "a.TextGrid")
+    named = replace(corpus[0], phonemes=None, durations=None, alignment=tmp_path / "a.TextGrid")
     (tmp_path / "b.TextGrid").write_text("nothing of the kind")
-    broken = replace(corpus[1], phonemes=None, durations=None, textgrid=tmp_path / "b.TextGrid")
+    broken = replace(corpus[1], phonemes=None, durations=None, alignment=tmp_path / "b.TextGrid")
     report, store = run(tmp_path, [named, broken, *corpus[2:]])
-    assert [drop.reason for drop in report.drops] == ["unusable TextGrid"]
+    assert [drop.reason for drop in report.drops] == ["unusable alignment file"]
     found = np.cumsum(store.read([0])[0].duration)
     truth = np.array([s.end for s in segments]) / AUDIO.frame_seconds
     assert len(found) == len(truth) and np.abs(found - truth).max() < 2.5
@@ -130,7 +130,7 @@ def test_one_bad_file_never_ends_the_run(corpus, tmp_path):
         "too short": replace(corpus[0], audio=sound("short", wave[: rate // 4])),
         "too long": replace(corpus[0], audio=sound("long", np.tile(wave, 1 + 13 * rate // len(wave)))),
         "durations do not fill": replace(corpus[0], durations=tuple(0.9 * d for d in corpus[0].durations)),
-        "phonemes without durations": replace(corpus[0], durations=None),
+        "phonemes without times": replace(corpus[0], durations=None),
         "language without aligner": replace(untimed, language="de"),
         "unusable text": replace(untimed, text="?!"),
         "alignment: too short": replace(untimed, text="This sentence is much too long for it. " * 20),

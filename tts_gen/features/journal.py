@@ -8,8 +8,8 @@ split, group) come from the manifest each time, so changing them costs no new al
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tts_gen.config import UserError, from_dict
@@ -40,11 +40,10 @@ class Row:
     checksum: int = 0
     phonemes: str = ""
     """the different symbols there are, between tabs"""
-    level: float | None = None
-    """dB, and the share of clipped samples, both as `sound.Recording` has them"""
-    clipped: float | None = None
     shard: str = ""
     """stem of the shard's file name"""
+    figures: dict[str, float] = field(default_factory=dict)
+    """of the alignment (align.quality) and, where kept, the recording (sound)"""
 
     @property
     def final(self) -> bool:
@@ -54,14 +53,18 @@ class Row:
         return entry(utterance, self.shard + SHARD, self.position, self.n_phonemes, self.n_frames, self.checksum)
 
     def drop(self, audio: str) -> Drop:
-        """`audio`: its file, as the manifest has it."""
+        """`audio`: its file, as the manifest names it."""
         return Drop(self.id, self.reason, f"{audio}: {self.detail}")
 
 
 def key(utterance: Utterance, base: Path) -> str:
     """Changes when the features of the utterance may: its text, alignment, or a file's size or time of change."""
     values = [utterance.id, utterance.text, utterance.language, utterance.phonemes, utterance.durations]
-    for path in (utterance.audio, utterance.textgrid):
+    if utterance.frames_per_second is not None:
+        values.append(utterance.frames_per_second)
+    if utterance.alignment is not None:
+        values.append(utterance.speaker)  # it may choose among tiers
+    for path in (utterance.audio, utterance.alignment):
         # Relative, so that a corpus may be moved as a whole.
         values.append(None if path is None else [os.path.relpath(path, base), *_state(path)])
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
@@ -93,20 +96,21 @@ def commit(directory: Path, shard: str, rows: list[Row], payloads: list[bytes]) 
         ) from error
 
 
-def read(directory: Path, keys: Mapping[str, str]) -> dict[str, Row]:
-    """id -> what became of it, for utterances that are as they were then (`keys`: id -> key now).
-
-    Rows whose shard has been deleted are left out.
-    """
+def read(directory: Path, keys: Mapping[str, str], is_there: Callable[[Row], bool]) -> dict[str, Row]:
+    """id -> what became of it, for utterances that are as they were then (`keys`: id -> key now). Of those kept, only
+    what is still there."""
     rows: dict[str, Row] = {}
     for path in sorted((directory / SHARDS).glob("*" + ROWS)):
-        has_shard = path.with_name(path.name.removesuffix(ROWS) + SHARD).is_file()
         for values in read_json_lines(path):
             row = from_dict(Row, values, str(path))
             known = row.id in rows and rows[row.id].final
-            if row.key == keys.get(row.id) and (row.reason or has_shard) and not known:
+            if row.key == keys.get(row.id) and (row.reason or is_there(row)) and not known:
                 rows[row.id] = row
     return rows
+
+
+def has_shard(directory: Path, row: Row) -> bool:
+    return os.path.isfile(directory / SHARDS / (row.shard + SHARD))
 
 
 def discard(directory: Path, used: set[str] | None = None) -> None:
