@@ -50,7 +50,7 @@ def test_a_manifest_moves_with_its_audio(tmp_path):
     ("line", "id", "reason", "detail"),
     [
         (b"{not json", "line 3", "not JSON", "line 3"),
-        (b"\xff\xfe\x00", "line 3", "not JSON", "line 3"),
+        (b"\xff\xfe\x00", "line 3", "not UTF-8", "line 3"),
         (b"[" * 100_000, "line 3", "not JSON", "line 3"),
         ([1], "line 3", "not JSON", "expected an object"),
         ({"id": "b", "audio": "b.wav"}, "b", "no text", "text is empty and there are no phonemes"),
