@@ -47,6 +47,12 @@ def _prepare(options: argparse.Namespace) -> None:
     )
 
 
+def _inspect(options: argparse.Namespace) -> None:
+    from tts_gen.inspection.page import inspect
+
+    print(inspect(options.directory, options.out))
+
+
 def _synthesize(options: argparse.Namespace) -> None:
     from tts_gen import runs, synthesis, vocoders
 
@@ -189,6 +195,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--min-score", type=float, metavar="Z", help=f"{lowest}; no limit if not given")
     given = "folder of TextGrids or .lab files named as the audio, or one .ctm file, to take all phone times from"
     sub.add_argument("--alignments", type=Path, metavar="PATH", help=given)
+
+    sub = subcommand(
+        "inspect", _inspect, "what a prepared corpus holds, and which utterances look wrong: one HTML page"
+    )
+    sub.add_argument("directory", type=Path, metavar="DIR")
+    sub.add_argument("--out", type=Path, metavar="PAGE", help="DIR/inspect.html if not given")
 
     sub = subcommand("synthesize", _synthesize, "text to speech with a prosody run and an acoustic run, or a joint run")
     sub.set_defaults(error=sub.error)

@@ -50,15 +50,17 @@ def implausible(figures: dict[str, float]) -> tuple[str, str] | None:
     return None
 
 
-def deviations(scores: Mapping[str, float], speakers: Mapping[str, str | None]) -> dict[str, float]:
+def deviations(
+    scores: Mapping[str, float], speakers: Mapping[str, str | None], least: float = MIN_SPREAD
+) -> dict[str, float]:
     """Scores of utterances, by id, beside the others': less the median of the speaker's (of all, where a speaker has
     fewer than MIN_UTTERANCES), in robust standard deviations (1.4826 times the median of what is left, without sign;
-    Rousseeuw & Croux 1993)."""
+    Rousseeuw & Croux 1993) of at least `least`."""
     voices = defaultdict(list)
     for name, score in scores.items():
         voices[speakers[name]].append(score)
     overall = median(scores.values()) if scores else 0.0
     centre = {who: median(own) if len(own) >= MIN_UTTERANCES else overall for who, own in voices.items()}
     left = {name: score - centre[speakers[name]] for name, score in scores.items()}
-    spread = max(1.4826 * median(map(abs, left.values())), MIN_SPREAD) if left else MIN_SPREAD
+    spread = max(1.4826 * median(map(abs, left.values())), least) if left else least
     return {name: value / spread for name, value in left.items()}

@@ -109,6 +109,13 @@ def read(directory: Path, keys: Mapping[str, str], is_there: Callable[[Row], boo
     return rows
 
 
+def figures(directory: Path) -> dict[tuple[str, int], dict[str, float]]:
+    """(shard's file, position) -> figures, of all records."""
+    files = (directory / SHARDS).glob("*" + ROWS)
+    rows = (from_dict(Row, values, str(path)) for path in files for values in read_json_lines(path))
+    return {(row.shard + SHARD, row.position): row.figures for row in rows if not row.reason}
+
+
 def has_shard(directory: Path, row: Row) -> bool:
     return os.path.isfile(directory / SHARDS / (row.shard + SHARD))
 
