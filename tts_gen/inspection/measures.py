@@ -58,13 +58,14 @@ def measure(store: FeatureStore, console: Console) -> Measures:
                 figures.setdefault(name, np.full(n, np.nan))[i] = value
             np.add.at(durations, (features.phoneme, np.minimum(features.duration, LONGEST)), 1)
             np.add.at(voiced, features.phoneme[features.voiced], 1)
-            f0[features.speaker] += np.histogram(np.exp(features.log_f0[features.voiced]), F0_EDGES)[0]
+            hertz = np.clip(np.exp(features.log_f0[features.voiced]), F0_MIN, F0_MAX)
+            f0[features.speaker] += np.histogram(hertz, F0_EDGES)[0]
     return Measures(figures, durations, voiced, f0, damaged)
 
 
 def _figures(features: Features, store: FeatureStore) -> dict[str, float]:
     """Those of `align.quality`, from whole frames, and: f0, the mean over voiced phonemes in the speaker's standard
-    deviations; f0_step, the largest step between neighbouring voiced phonemes in semitones; voiced, the share of phones
+    deviations; f0_step, the largest step from one voiced phoneme to the next in semitones; voiced, the share of phones
     that are."""
     phonemes = store.inventory.decode(features.phoneme, features.stress, features.edge, features.punctuation)
     ends = np.cumsum(features.duration) * store.audio.frame_seconds
@@ -73,7 +74,6 @@ def _figures(features: Features, store: FeatureStore) -> dict[str, float]:
     known = features.log_f0[features.voiced]
     if len(known):
         figures["f0"] = float(store.stats.normalise_log_f0(known, features.speaker).mean())
-        steps = np.abs(np.diff(features.log_f0)) * SEMITONES
-        figures["f0_step"] = float(np.fmax.reduce(steps, initial=0.0))
+        figures["f0_step"] = float(np.abs(np.diff(known)).max(initial=0.0) * SEMITONES)
     figures["voiced"] = len(known) / (features.phoneme != 0).sum()
     return figures

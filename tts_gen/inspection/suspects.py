@@ -35,7 +35,7 @@ SIGNS = {
     "share_at_floor": Sign("share of phones as short as the aligner can make them", "", 0.04),
     "score": Sign("acoustic score of the alignment", "a frame", 1.0, low=True, high=False),
     "f0": Sign("mean f0", "standard deviations of the speaker", 0.1, low=True),
-    "f0_step": Sign("largest step of f0 from phoneme to phoneme", "semitones", 1.0),
+    "f0_step": Sign("largest step of f0 from one voiced phoneme to the next", "semitones", 1.0),
     "voiced": Sign("share of voiced phones", "", 0.03, low=True, high=False),
     "level": Sign("level", "dB", 1.0, low=True),
     "clipped": Sign("share of clipped samples", "", 0.0001),
