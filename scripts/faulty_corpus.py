@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from faults import FAULTS, KEPT, Base, line
+from faults import FAULTS, KEPT, STRANGE, Base, line
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -102,7 +102,7 @@ def main() -> None:
     checks["a second run has nothing to do"] = prepare(mixed, together).processed == 0
 
     drops = {row["id"]: row for row in map(json.loads, (together / "drops.jsonl").read_text("utf-8").splitlines())}
-    store = FeatureStore(together)
+    reference, store = FeatureStore(alone), FeatureStore(together)
     kept = {entry.id for entry in store.index}
     table = Table("fault", "outcome", "detail")
     for i, (name, (expected, _)) in enumerate(FAULTS.items()):
@@ -113,9 +113,12 @@ def main() -> None:
         checks["every outcome is the expected one"] = checks.get("every outcome is the expected one", True) and right
     Console().print(table)
     ids = {u.id for u in good}
-    checks["their features are bit for bit the same"] = contents(store, ids) == contents(FeatureStore(alone), ids)
-    for name in ("stats.json", "inventory.json"):
-        checks[f"so is {name}"] = (alone / name).read_bytes() == (together / name).read_bytes()
+    checks["their features are bit for bit the same"] = contents(store, ids) == contents(reference, ids)
+    checks["so are the statistics"] = (alone / "stats.json").read_bytes() == (together / "stats.json").read_bytes()
+    own, all_of_them = (dict(zip(s.inventory.phonemes, s.inventory.voiced, strict=True)) for s in (reference, store))
+    checks[f"so is the inventory, but for {STRANGE}"] = own | {STRANGE: False} == all_of_them
+    listed = (together / "alignment.csv").read_text("utf-8")
+    checks[f"{STRANGE} is listed in alignment.csv"] = f"not in the training split: {STRANGE}" in listed
     checks["nothing is written outside"] = files(folder, [alone, together]) == before
     print(f"{len(FAULTS)} faults among {len(good)} good utterances")
     for name, good_so in checks.items():

@@ -1,7 +1,9 @@
 """prepare: exact truth from synthetic speech, what is dropped and why, and going on after a stop."""
 
+import csv
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -215,6 +217,69 @@ def test_a_second_run_does_only_what_is_missing(corpus, tmp_path):
     entry = next(e for e in store.index if e.id == moved[2].id)
     (store.root / "shards" / entry.shard).unlink()
     assert run(tmp_path, moved)[0].processed == 2  # those of that shard; what was taken out above is still there
+
+
+def test_a_killed_run_makes_no_difference(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("tts_gen.features.work.SHARD_SIZES", (4, 512))
+    run(tmp_path, corpus)
+    store = tmp_path / "features"
+    whole = files(store)
+    killed, *_ = sorted((store / "shards").glob("*.rows.jsonl"))
+    for name in ("index.jsonl", "stats.json", f"shards/{killed.name}"):
+        (store / name).unlink()
+    (store / "stats.json.1234.tmp").write_text("half")
+    (store / "shards" / "abc.array_record.1234.tmp").write_text("half")
+    assert run(tmp_path, corpus)[0].processed == 4
+    assert files(store) == whole
+
+
+def files(directory: Path) -> dict:
+    return {path.relative_to(directory): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def test_a_full_disk_loses_nothing(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("tts_gen.features.work.SHARD_SIZES", (4, 512))
+    run(tmp_path, corpus[:4])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # no file can grow beyond
+    try:
+        with pytest.raises(UserError, match="shards cannot be written to.*File too large.*start again"):
+            run(tmp_path, corpus)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list((tmp_path / "features").rglob("*.tmp"))
+    assert run(tmp_path, corpus)[0].processed == len(corpus) - 4
+    (tmp_path / "whole").mkdir()
+    run(tmp_path / "whole", corpus)
+    assert contents(FeatureStore(tmp_path / "features")) == contents(FeatureStore(tmp_path / "whole" / "features"))
+
+
+def test_names_and_texts_that_nothing_is_prepared_for(corpus, tmp_path, capsys):
+    untimed = replace(corpus[0], phonemes=None, durations=None)
+    odd = [
+        replace(corpus[0], id="zero", audio=tmp_path / "a\0.wav"),
+        replace(corpus[0], id="long", audio=tmp_path / ("x" * 300)),
+        replace(corpus[0], id="folder", audio=tmp_path),
+        replace(untimed, id="markup", text="[/b]\x1b[31m ?!"),
+    ]
+    report, _ = run(tmp_path, [*corpus, *odd])
+    reasons = {drop.id: drop.reason for drop in report.drops}
+    assert reasons == dict.fromkeys(("zero", "long", "folder"), "unreadable audio") | {"markup": "unusable text"}
+    printed = capsys.readouterr().out
+    assert "[/b]" in printed and "\x1b" not in printed
+
+
+def test_phonemes_that_nothing_trains_are_listed(corpus, tmp_path, caplog):
+    seconds = soundfile.info(corpus[0].audio).duration
+    given = {"phonemes": ("a", "qq", "a", "ww", "a"), "durations": (seconds / 5,) * 5}
+    strange = replace(corpus[0], id="strange", split="test", **given)
+    run(tmp_path, [*corpus, strange])
+    assert "qq, ww: none in the training split" in caplog.text
+    rows = {row["id"]: row for row in csv.DictReader((tmp_path / "features" / "alignment.csv").open(encoding="utf-8"))}
+    assert "not in the training split: qq ww" in rows["strange"]["doubt"] and rows["strange"]["audio"].endswith(".wav")
+    run(tmp_path, [*corpus, strange, replace(strange, id="train", split="train")])
+    rows = csv.DictReader((tmp_path / "features" / "alignment.csv").open(encoding="utf-8"))
+    assert not [row for row in rows if "training split" in row["doubt"] and "qq" in row["doubt"]]
 
 
 def test_other_settings_need_another_directory(corpus, tmp_path):

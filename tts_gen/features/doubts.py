@@ -30,15 +30,15 @@ def judge(rows: Mapping[str, Row], utterances: Sequence[Utterance], min_score: f
 
 def write(path: Path, rows: Mapping[str, Row], utterances: Sequence[Utterance]) -> None:
     """CSV, an alignment a line, the lowest deviation first; those without score (given ones) have none, and stand at 0.
-    `doubt`: which figure is implausible, or why it was left out."""
-    deviation = _deviations(rows, utterances)
+    `doubt`: which figure is implausible, which phonemes nothing trains, or why it was left out."""
+    deviation, unseen = _deviations(rows, utterances), _unseen(rows, utterances)
     lines = []
     for u in utterances:
         row = rows[u.id]
         if not row.figures:
             continue
         fault = implausible(row.figures)
-        doubt = f"{row.reason} {row.detail}".strip() or (" ".join(fault) if fault else "")
+        doubt = f"{row.reason} {row.detail}".strip() or (" ".join(fault) if fault else unseen.get(u.id, ""))
         figures = [f"{row.figures[name]:.3f}" if name in row.figures else "" for name in FIGURES]
         shown = f"{deviation[u.id]:.2f}" if u.id in deviation else ""
         lines.append((deviation.get(u.id, 0.0), not doubt, [u.id, shown, *figures, doubt, u.audio, u.text]))
@@ -47,6 +47,14 @@ def write(path: Path, rows: Mapping[str, Row], utterances: Sequence[Utterance]) 
     writer.writerow(["id", "deviation", *FIGURES, "doubt", "audio", "text"])
     writer.writerows(line for _, _, line in sorted(lines, key=lambda entry: entry[:2]))
     write_text(path, table.getvalue())
+
+
+def _unseen(rows: Mapping[str, Row], utterances: Sequence[Utterance]) -> dict[str, str]:
+    """id -> phonemes that no kept utterance of the training split has, of the kept ones outside it."""
+    kept = [(u.split, rows[u.id]) for u in utterances if not rows[u.id].reason]
+    trained = {symbol for split, row in kept if split == "train" for symbol in row.phonemes.split("\t")}
+    unseen = {row.id: sorted(set(row.phonemes.split("\t")) - trained) for split, row in kept if split != "train"}
+    return {name: f"not in the training split: {' '.join(symbols)}" for name, symbols in unseen.items() if symbols}
 
 
 def _deviations(rows: Mapping[str, Row], utterances: Sequence[Utterance]) -> dict[str, float]:

@@ -21,7 +21,8 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk names none
+        if error.errno and not error.filename:  # a full disk names none
+            error.filename = str(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)

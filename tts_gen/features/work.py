@@ -20,7 +20,7 @@ from rich.text import Text
 
 from tts_gen.config import UserError
 from tts_gen.corpora import Drop, Utterance
-from tts_gen.features import coverage, doubts, journal, pool
+from tts_gen.features import doubts, journal, pool
 from tts_gen.features.files import read_json, write_json, write_json_lines
 from tts_gen.features.journal import DIED, UNEXPECTED, Row
 from tts_gen.features.sound import Recording, load
@@ -111,7 +111,6 @@ def work(
             advance(n)
     rows = journal.read(job.directory, keys, job.is_there)
     rows = doubts.judge({u.id: rows[u.id] for u in utterances}, utterances, min_score)
-    rows = coverage.judge(rows, utterances)
     doubts.write(job.directory / "alignment.csv", rows, utterances)
     dropped = [row for row in rows.values() if row.reason]
     kept = [row for row in rows.values() if not row.reason]

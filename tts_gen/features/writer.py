@@ -82,7 +82,9 @@ def finish(root: Path, audio: Audio, index: Sequence[Entry]) -> bool:
         voiced.update(np.array(values["symbols"])[~np.isnan(values["log_f0"])].tolist())
         builder.add(e.speaker, values["log_f0"], values["duration"], values["mel"])
     if unseen := sorted(elsewhere - set(counts) - {PAUSE}):
-        logging.getLogger(__name__).warning("phonemes %s: none in the training split", ", ".join(unseen))
+        logging.getLogger(__name__).warning(
+            "phonemes %s: none in the training split; alignment.csv has the utterances", ", ".join(unseen)
+        )
         counts.update({symbol: 0 for symbol in unseen})
     inventory = Inventory.build(counts, voiced, speakers, styles)
     inventory.save(root / INVENTORY)
