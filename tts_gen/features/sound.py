@@ -14,7 +14,7 @@ MIN_SECONDS, MAX_SECONDS = 0.5, 12.0
 MIN_RATE = 8000
 """Hz, the telephone's; below it fricatives are lost, and the mels of other recordings have what these can never show"""
 SILENCE = -60.0
-"""dB: 16 bits have their noise only 35 dB below; of 1,080 recordings (asterisk, queen) the quietest stands at -30"""
+"""dB: the noise of 16 bits is only 40 dB below; of 1,080 recordings (asterisk, queen) the quietest stands at -30"""
 OVERLOAD = 2.0
 """largest sample of a file scaled otherwise than to -1..1; lossy codecs overshoot 1 a little"""
 CLIPPED = 0.005
