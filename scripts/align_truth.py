@@ -14,7 +14,9 @@ Pooled over the true times; a phoneme's error is |1200 log2 (found / asked)| cen
 """
 
 import argparse
+import contextlib
 import re
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -61,7 +63,9 @@ def alignment(count: int, seed: int) -> Iterator[tuple[str, str, np.ndarray]]:
     """(what, accent, errors in ms) of every sentence that can be compared; errors are [1, found - true]."""
     aligner = Aligner()
     with tempfile.TemporaryDirectory() as directory:
-        for u in read_manifest(espeak.build(Path(directory), count=count, seed=seed))[0]:
+        with contextlib.redirect_stdout(sys.stderr):
+            manifest = espeak.build(Path(directory), count=count, seed=seed)
+        for u in read_manifest(manifest)[0]:
             accent = "American" if u.speaker.startswith("en-us") else "British"
             wave, rate = soundfile.read(u.audio, dtype="float32")
             try:

@@ -212,7 +212,8 @@ def test_a_second_run_does_only_what_is_missing(corpus, tmp_path):
     report, store = run(tmp_path, moved[1:])
     assert report.processed == 0 and len(store.index) == len(moved) - 1 and store.index[3].style == "shouted"
 
-    next((store.root / "shards").glob("000001.array_record")).unlink()
+    entry = next(e for e in store.index if e.id == moved[2].id)
+    (store.root / "shards" / entry.shard).unlink()
     assert run(tmp_path, moved)[0].processed == 2  # those of that shard; what was taken out above is still there
 
 

@@ -104,7 +104,10 @@ def read_manifest(path: str | Path) -> tuple[list[Utterance], list[Drop]]:
 def _read_line(line: bytes, path: Path, number: int) -> Utterance | Drop:
     where = f"{path.name} line {number}"
     try:
-        values = json.loads(line)
+        values = json.loads(line.decode("utf-8-sig"))
+        json.dumps(values, ensure_ascii=False).encode()  # half a surrogate pair could be written nowhere
+    except UnicodeError as error:
+        return Drop(f"line {number}", "not UTF-8", f"{where}: {error}; save it as UTF-8")
     except (ValueError, RecursionError) as error:
         return Drop(f"line {number}", "not JSON", f"{where}: {error}")
     if not isinstance(values, dict):

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import signal
 
 from tts_gen.config import UserError
-from tts_gen.features.extract import Unusable, load_wave
+from tts_gen.features.sound import Unusable, load
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +29,11 @@ def read_wave(path: Path, rate: int) -> np.ndarray:
     import soxr
 
     try:
-        wave, own = load_wave(path)
+        recording = load(path)
     except Unusable as error:
-        raise UserError(f"{error.reason}: {error.detail}; replace or remove it") from error
-    return soxr.resample(wave.astype(float), own, rate) if own != rate else wave.astype(float)
+        raise UserError(f"{path}: {error.reason}: {error.detail}; replace or remove it") from error
+    wave = recording.wave.astype(float)
+    return soxr.resample(wave, recording.rate, rate) if recording.rate != rate else wave
 
 
 def k_weighting(rate: int) -> np.ndarray:
