@@ -1,6 +1,6 @@
 """The built-in aligner and the pooled f0 against speech whose phone times and f0 are known: espeak-ng's.
 
-    python scripts/align_truth.py [--count 480]
+    python scripts/align_truth.py [--count 480] [--f0 pyin]
 
 - Alignment: sentences of the espeak corpus (eight voices; pace, pitch and range vary), from their text alone. A
   boundary is compared with the one at the same place of the same word, never with the nearest. Phones are compared in
@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pyworld
@@ -151,6 +152,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=480, help="sentences to align; a quarter of them for f0")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--f0", choices=get_args(pitch.Method), default="dio")
     options = parser.parse_args()
 
     _header("boundary", "accent", "n", "median ms", "95th percentile ms", "mean (bias) ms")
@@ -164,17 +166,14 @@ def main() -> None:
         print(f"| {what} | {accent} | {len(errors)} | {' | '.join(shown)} |")
 
     print()
-    _header("pooled f0", "method", "n", "median", "95th percentile", "mean")
-    for method in ("dio", "pyin"):
-        values: dict[str, list[np.ndarray]] = {}
-        for what, value in f0(options.count // 4, options.seed, method):
-            values.setdefault(what, []).append(value)
-        for what, parts in values.items():
-            value = np.concatenate(parts)
-            median, high = (
-                (f"{np.median(value):.1f}", f"{np.percentile(value, 95):.1f}") if "cents" in what else ("", "")
-            )
-            print(f"| {what} | {method} | {len(value)} | {median} | {high} | {value.mean():.3g} |")
+    _header("pooled f0", "n", "median", "95th percentile", "mean")
+    values: dict[str, list[np.ndarray]] = {}
+    for what, value in f0(options.count // 4, options.seed, options.f0):
+        values.setdefault(what, []).append(value)
+    for what, parts in values.items():
+        value = np.concatenate(parts)
+        shown = [f"{np.median(value):.1f}", f"{np.percentile(value, 95):.1f}"] if "cents" in what else ["", ""]
+        print(f"| {what} | {len(value)} | {' | '.join(shown)} | {value.mean():.3g} |")
 
 
 if __name__ == "__main__":

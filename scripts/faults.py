@@ -211,7 +211,7 @@ FAULTS: dict[str, tuple[str, Callable[[Base], dict | bytes]]] = {
     "folder for a TextGrid": ("unusable alignment file", lambda b: {"alignment": "faults"}),
     "not a TextGrid": ("unusable alignment file", lambda b: b.grid(edit=lambda _: "phones")),
     "TextGrid cut off": ("unusable alignment file", lambda b: b.grid(edit=lambda text: text[: len(text) // 2])),
-    "TextGrid without phones": ("unusable alignment file", lambda b: b.grid(edit=lambda t: t.replace('"phones"', '"x"'))),
+    "TextGrid without phones": ("unusable alignment file", lambda b: b.grid(edit=lambda t: t.replace("phones", "x"))),
     "durations longer than the audio": ("durations do not fill", lambda b: b.timed(stretch=1.3)),
     "durations shorter than the audio": ("durations do not fill", lambda b: b.timed(stretch=0.7)),
     "negative durations": ("bad durations", lambda b: b.timed(stretch=-1)),
