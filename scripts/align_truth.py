@@ -1,6 +1,6 @@
 """The built-in aligner and the pooled f0 against speech whose phone times and f0 are known: espeak-ng's.
 
-    python scripts/align_truth.py [--count 480]
+    python scripts/align_truth.py [--count 480] [--f0 pyin]
 
 - Alignment: sentences of the espeak corpus (eight voices; pace, pitch and range vary), from their text alone. A
   boundary is compared with the one at the same place of the same word, never with the nearest. Phones are compared in
@@ -14,10 +14,13 @@ Pooled over the true times; a phoneme's error is |1200 log2 (found / asked)| cen
 """
 
 import argparse
+import contextlib
 import re
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pyworld
@@ -61,7 +64,9 @@ def alignment(count: int, seed: int) -> Iterator[tuple[str, str, np.ndarray]]:
     """(what, accent, errors in ms) of every sentence that can be compared; errors are [1, found - true]."""
     aligner = Aligner()
     with tempfile.TemporaryDirectory() as directory:
-        for u in read_manifest(espeak.build(Path(directory), count=count, seed=seed))[0]:
+        with contextlib.redirect_stdout(sys.stderr):
+            manifest = espeak.build(Path(directory), count=count, seed=seed)
+        for u in read_manifest(manifest)[0]:
             accent = "American" if u.speaker.startswith("en-us") else "British"
             wave, rate = soundfile.read(u.audio, dtype="float32")
             try:
@@ -147,6 +152,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=480, help="sentences to align; a quarter of them for f0")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--f0", choices=get_args(pitch.Method), default="dio")
     options = parser.parse_args()
 
     _header("boundary", "accent", "n", "median ms", "95th percentile ms", "mean (bias) ms")
@@ -160,17 +166,14 @@ def main() -> None:
         print(f"| {what} | {accent} | {len(errors)} | {' | '.join(shown)} |")
 
     print()
-    _header("pooled f0", "method", "n", "median", "95th percentile", "mean")
-    for method in ("dio", "pyin"):
-        values: dict[str, list[np.ndarray]] = {}
-        for what, value in f0(options.count // 4, options.seed, method):
-            values.setdefault(what, []).append(value)
-        for what, parts in values.items():
-            value = np.concatenate(parts)
-            median, high = (
-                (f"{np.median(value):.1f}", f"{np.percentile(value, 95):.1f}") if "cents" in what else ("", "")
-            )
-            print(f"| {what} | {method} | {len(value)} | {median} | {high} | {value.mean():.3g} |")
+    _header("pooled f0", "n", "median", "95th percentile", "mean")
+    values: dict[str, list[np.ndarray]] = {}
+    for what, value in f0(options.count // 4, options.seed, options.f0):
+        values.setdefault(what, []).append(value)
+    for what, parts in values.items():
+        value = np.concatenate(parts)
+        shown = [f"{np.median(value):.1f}", f"{np.percentile(value, 95):.1f}"] if "cents" in what else ["", ""]
+        print(f"| {what} | {len(value)} | {' | '.join(shown)} | {value.mean():.3g} |")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tts_gen.corpora import read_manifest
-from tts_gen.features.sound import Recording, load
-from tts_gen.features.unusable import Unusable
+from tts_gen.features.sound import Recording, Unusable, load
 
 SHOWN = (0, 5, 50, 95, 100)
 """percentiles"""

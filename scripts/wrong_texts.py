@@ -15,15 +15,13 @@ from pathlib import Path
 from tts_gen.align.quality import deviations, quality
 from tts_gen.corpora import Utterance, read_manifest
 from tts_gen.features.segments import align
-from tts_gen.features.sound import load
-from tts_gen.features.unusable import Unusable
+from tts_gen.features.sound import Unusable, load
 
 
 def check(utterance: Utterance, text: str) -> tuple[str, float | None]:
     """Why the alignment with `text` is dropped ("" when it is not), and its score where there is one."""
     try:
-        recording = load(utterance.audio)
-        figures = quality(align(replace(utterance, text=text), recording.wave, recording.rate))
+        figures = quality(align(replace(utterance, text=text), load(utterance.audio)))
     except Unusable as error:
         return error.reason, error.figures.get("score")
     return "", figures["score"]

@@ -228,6 +228,7 @@ FAULTS = {
     ),
     "only pauses": (".TextGrid", short(phones=[(0, END, "sil")]), "holds no phone"),
     "overlap": (".TextGrid", short(phones=[(0, 0.5, "a"), (0.4, END, "b")]), "'b' from 0.400 to 1.000 s overlaps"),
+    "several": (".TextGrid", short(phones=[(0, END, "t S")]), "'t S' at 0.000 s holds a space"),
     "backwards": (".lab", "0.0 1.0 a\n1.0 0.5 b\n0.5 1.0 c\n", "'b' from 1.000 to 0.500"),
     "transcript": (".lab", "Hello there, all.\n", "line 1: 'Hello' is not a number"),
     "two columns": (".lab", "\n0 hi\n", "line 2: '0 hi' is not `start end phone`"),

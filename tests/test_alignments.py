@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from praatio import textgrid as praatio
 
+from tts_gen import cli
 from tts_gen.align import files
 from tts_gen.config import UserError
 from tts_gen.corpora import Utterance, espeak, read_manifest, write_manifest
@@ -206,3 +207,25 @@ def test_prepare_takes_all_times_from_a_folder(aligned, spoken, tmp_path):
     report = prepare(tmp_path / "m.jsonl", tmp_path / "s", workers=1, alignments=directory / "aligned" / "textgrids")
     assert [(d.id, d.reason) for d in report.drops] == [(spoken[0].id, "no alignment file")]
     assert report.kept == len(named) - 2
+
+
+def command(monkeypatch, *arguments: object) -> int:
+    monkeypatch.setattr("sys.argv", ["tts-gen", *map(str, arguments)])
+    return cli.main()
+
+
+def test_the_commands(spoken, tmp_path, monkeypatch, capsys):
+    write_manifest(tmp_path / "m.jsonl", [replace(u, language="en-us", split="train") for u in spoken[2:6]])
+    assert command(monkeypatch, "align", tmp_path / "m.jsonl", tmp_path / "a", "--workers", 1, "--min-score", -99) == 0
+    out = capsys.readouterr().out
+    assert "kept 4 utterances" in out and f"worst first: {tmp_path / 'a' / 'alignment.csv'}" in out
+    grids = tmp_path / "a" / "textgrids"
+    options = ("--workers", 1, "--alignments", grids)
+    assert command(monkeypatch, "prepare", tmp_path / "m.jsonl", tmp_path / "s", *options) == 0
+    assert "kept 4 utterances" in capsys.readouterr().out
+    assert command(monkeypatch, "dictionary", tmp_path / "m.jsonl", tmp_path / "d.txt") == 0
+    assert f"{tmp_path / 'd.txt'}: " in capsys.readouterr().out
+    write_manifest(tmp_path / "m.jsonl", [replace(spoken[2], language="de")])
+    assert command(monkeypatch, "align", tmp_path / "m.jsonl", tmp_path / "b", "--workers", 1) == 1
+    captured = capsys.readouterr()
+    assert "language without aligner" in captured.out and "none could be aligned" in captured.err

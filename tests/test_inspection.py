@@ -60,7 +60,7 @@ def store(tmp_path_factory):
         items.append((Utterance(name, audio, f"<b>Text & {i}.", "ann", "calm", "train" if i < 50 else "test"), record))
     write_store(root, AUDIO, items)
     figures = [RECORDED.get(f"u{i}", ({"level": -20 + float(rng.normal()), "clipped": 0.0},))[0] for i in range(N)]
-    rows = [Row(f"u{i}", "", position=i, shard="00000", figures=figures[i]) for i in range(N)]
+    rows = [Row(f"u{i}", "", position=i, shard="00000", **figures[i]) for i in range(N)]
     write_json_lines(root / "shards" / "00000.rows.jsonl", map(asdict, rows))
     (shard,) = (root / "shards").glob("*.array_record")
     packed, data = pack(items[DAMAGED][1]), bytearray(shard.read_bytes())

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tts_gen.features.sound import CLIPPED, SILENCE, Recording, load
-from tts_gen.features.unusable import Unusable
+from tts_gen.features.sound import CLIPPED, SILENCE, Recording, Unusable, load
 
 RATE = 16000
 

@@ -72,6 +72,8 @@ def _contiguous(phones: Sequence[Interval], duration: float, path: Path) -> list
                 f"{path}: {label!r} from {start:.3f} to {end:.3f} s overlaps the one before, ends before it starts, "
                 f"or lies outside the audio (0 to {duration:.3f} s)"
             )
+        if not is_pause(label) and len(label.split()) > 1:
+            raise UserError(f"{path}: {label!r} at {start:.3f} s holds a space; give every phone its own interval")
         start, end = min(start, duration), min(max(end, time), duration)
         if start > time + SLIP:
             segments.append(Segment(Phoneme(PAUSE), time, start))

@@ -3,6 +3,7 @@
 In parallel, and started again it does only what is missing, as `prepare` does.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,13 +12,13 @@ from tts_gen.align import textgrid
 from tts_gen.align.quality import quality
 from tts_gen.config import UserError
 from tts_gen.corpora import Utterance, read_manifest, write_manifest
-from tts_gen.features import journal
-from tts_gen.features.files import locked
+from tts_gen.features import doubts, journal
+from tts_gen.features.files import locked, replacing
 from tts_gen.features.journal import Row
 from tts_gen.features.segments import align, is_timed
 from tts_gen.features.sound import Recording
 from tts_gen.features.store import SHARDS
-from tts_gen.features.work import Report, check_packages, check_settings, work
+from tts_gen.features.work import Report, check_packages, check_settings, conclude, work
 
 GRIDS = "textgrids"
 
@@ -29,11 +30,10 @@ class Align:
     directory: Path
 
     def __call__(self, utterance: Utterance, recording: Recording) -> tuple[dict, None]:
-        segments = align(utterance, recording.wave, recording.rate)
-        path = self.path(utterance.id)
-        temporary = path.with_name(path.name + ".part")
-        textgrid.write(temporary, segments)
-        temporary.replace(path)
+        recording.check()
+        segments = align(utterance, recording)
+        with replacing(self.path(utterance.id)) as temporary:
+            textgrid.write(temporary, segments)
         return {"figures": quality(segments)}, None
 
     def path(self, name: str) -> Path:
@@ -53,6 +53,7 @@ def align_manifest(
     Raises UserError when the manifest cannot be read, every utterance has times, a package is not installed, or
     `directory` holds something else or is in use.
     """
+    start = time.monotonic()
     manifest, job = Path(manifest).absolute(), Align(Path(directory).absolute())
     utterances, drops = read_manifest(manifest)
     untimed = [u for u in utterances if not is_timed(u)]
@@ -65,7 +66,10 @@ def align_manifest(
         (job.directory / folder).mkdir(parents=True, exist_ok=True)
     with locked(job.directory):
         check_settings(job.directory, {"aligner": "pocketsphinx"})
-        rows, report = work("align", job, untimed, drops, manifest.parent, workers, min_score)
+        rows, processed = work("align", job, untimed, manifest.parent, workers)
+        rows = doubts.judge(rows, untimed, min_score)
+        seconds = time.monotonic() - start
+        report = conclude(job.directory, untimed, rows, drops, manifest.parent, processed, seconds)
         write_manifest(job.directory / "manifest.jsonl", _named(utterances, rows, job))
         journal.discard(job.directory, {row.shard for row in rows.values()})
     return report

@@ -8,8 +8,7 @@ from tts_gen.corpora import Utterance
 from tts_gen.features import durations, mel, pitch, pooling
 from tts_gen.features.record import Record
 from tts_gen.features.segments import segments
-from tts_gen.features.sound import Recording
-from tts_gen.features.unusable import Unusable, limit
+from tts_gen.features.sound import Recording, Unusable, limit
 from tts_gen.text import PAUSE
 
 MIN_PHONEMES, MAX_PHONEMES = 4, 128
@@ -23,7 +22,7 @@ def extract(utterance: Utterance, recording: Recording, audio: Audio, f0_method:
     import soxr
 
     recording.check()
-    spoken = segments(utterance, recording.wave, recording.rate)
+    spoken = segments(utterance, recording)
     n_phones = sum(s.phoneme.symbol != PAUSE for s in spoken)
     limit("too few phonemes", "phonemes", n_phones, low=MIN_PHONEMES)
     limit("too many phonemes", "phonemes", n_phones, high=MAX_PHONEMES)
@@ -37,4 +36,4 @@ def extract(utterance: Utterance, recording: Recording, audio: Audio, f0_method:
     is_pause = np.array([s.phoneme.symbol == PAUSE for s in spoken])
     log_f0 = pooling.pool_log_f0(pitch.f0(wave, audio, f0_method), duration, is_pause)
     limit("too few voiced phonemes", "voiced phonemes", int((~np.isnan(log_f0)).sum()), low=MIN_VOICED)
-    return Record([s.phoneme for s in spoken], duration, log_f0, log_mel, quality(spoken) | recording.figures)
+    return Record([s.phoneme for s in spoken], duration, log_f0, log_mel, quality(spoken))

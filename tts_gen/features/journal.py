@@ -40,10 +40,13 @@ class Row:
     checksum: int = 0
     phonemes: str = ""
     """the different symbols there are, between tabs"""
+    level: float | None = None
+    """dB, and the share of clipped samples, both as `sound.Recording` has them"""
+    clipped: float | None = None
+    figures: dict[str, float] = field(default_factory=dict)
+    """of the alignment (align.quality)"""
     shard: str = ""
     """stem of the shard's file name"""
-    figures: dict[str, float] = field(default_factory=dict)
-    """of the alignment (align.quality) and, where kept, the recording (sound)"""
 
     @property
     def final(self) -> bool:
@@ -53,7 +56,7 @@ class Row:
         return entry(utterance, self.shard + SHARD, self.position, self.n_phonemes, self.n_frames, self.checksum)
 
     def drop(self, audio: str) -> Drop:
-        """`audio`: its file, as the manifest names it."""
+        """`audio`: its file, as the manifest has it."""
         return Drop(self.id, self.reason, f"{audio}: {self.detail}")
 
 
@@ -97,8 +100,10 @@ def commit(directory: Path, shard: str, rows: list[Row], payloads: list[bytes]) 
 
 
 def read(directory: Path, keys: Mapping[str, str], is_there: Callable[[Row], bool]) -> dict[str, Row]:
-    """id -> what became of it, for utterances that are as they were then (`keys`: id -> key now). Of those kept, only
-    what is still there."""
+    """id -> what became of it, for utterances that are as they were then (`keys`: id -> key now).
+
+    Rows of what was kept but is no longer there are left out.
+    """
     rows: dict[str, Row] = {}
     for path in sorted((directory / SHARDS).glob("*" + ROWS)):
         for values in read_json_lines(path):
@@ -110,14 +115,17 @@ def read(directory: Path, keys: Mapping[str, str], is_there: Callable[[Row], boo
 
 
 def figures(directory: Path) -> dict[tuple[str, int], dict[str, float]]:
-    """(shard's file, position) -> figures, of all records."""
+    """(shard's file, position) -> what was measured, of all records."""
     files = (directory / SHARDS).glob("*" + ROWS)
     rows = (from_dict(Row, values, str(path)) for path in files for values in read_json_lines(path))
-    return {(row.shard + SHARD, row.position): row.figures for row in rows if not row.reason}
+    kept = (row for row in rows if not row.reason and row.level is not None)
+    return {
+        (row.shard + SHARD, row.position): row.figures | {"level": row.level, "clipped": row.clipped} for row in kept
+    }
 
 
 def has_shard(directory: Path, row: Row) -> bool:
-    return os.path.isfile(directory / SHARDS / (row.shard + SHARD))
+    return (directory / SHARDS / (row.shard + SHARD)).is_file()
 
 
 def discard(directory: Path, used: set[str] | None = None) -> None:

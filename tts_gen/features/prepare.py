@@ -1,12 +1,13 @@
 """`tts-gen prepare`: from a manifest to a feature store, in parallel; started again, it does only what is missing."""
 
 import logging
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tts_gen.config import Audio
 from tts_gen.corpora import Utterance, read_manifest
-from tts_gen.features import journal, pitch, record
+from tts_gen.features import doubts, journal, pitch, record
 from tts_gen.features.extract import extract
 from tts_gen.features.files import locked
 from tts_gen.features.journal import Row
@@ -14,7 +15,7 @@ from tts_gen.features.pairing import pair
 from tts_gen.features.segments import is_timed
 from tts_gen.features.sound import Recording
 from tts_gen.features.store import SHARDS
-from tts_gen.features.work import Report, check_packages, check_settings, work
+from tts_gen.features.work import Report, check_packages, check_settings, conclude, work
 from tts_gen.features.writer import finish
 
 FORMAT = 3
@@ -30,14 +31,16 @@ class Prepare:
     f0_method: pitch.Method
 
     def __call__(self, utterance: Utterance, recording: Recording) -> tuple[dict, bytes]:
-        item = extract(utterance, recording, self.audio, self.f0_method)
-        payload = record.pack(item)
+        found = extract(utterance, recording, self.audio, self.f0_method)
+        payload = record.pack(found)
         fields = {
-            "n_phonemes": len(item.phonemes),
-            "n_frames": len(item.mel),
+            "n_phonemes": len(found.phonemes),
+            "n_frames": len(found.mel),
             "checksum": record.checksum(payload),
-            "phonemes": "\t".join(sorted({p.symbol for p in item.phonemes})),
-            "figures": item.figures,
+            "phonemes": "\t".join(sorted({p.symbol for p in found.phonemes})),
+            "level": recording.level,
+            "clipped": recording.clipped,
+            "figures": found.figures,
         }
         return fields, payload
 
@@ -56,12 +59,14 @@ def prepare(
 ) -> Report:
     """Fills `directory` with the features of `manifest`, prints and returns what was kept and dropped.
 
-    `min_score`: lowest deviation of alignments made here (align.quality), None for no limit. `alignments`: folder of
+    `min_score`: lowest deviation of alignments made here (align.quality), None for no limit; `alignments`: folder of
     another aligner's files, or a CTM file. With one worker everything runs in this process. Raises UserError when the
     manifest cannot be read, a package is not installed, `directory` was made with other settings or is in use, or
     nothing of the training split is left.
     """
+    start = time.monotonic()
     manifest, directory = Path(manifest).absolute(), Path(directory)
+    base = manifest.parent
     utterances, drops = read_manifest(manifest)
     if alignments is not None:
         utterances, unpaired = pair(utterances, alignments)
@@ -71,8 +76,9 @@ def prepare(
     (directory / SHARDS).mkdir(parents=True, exist_ok=True)
     with locked(directory):
         check_settings(directory, {"format": FORMAT, "f0_method": f0_method, "audio": asdict(audio)})
-        job = Prepare(directory, audio, f0_method)
-        rows, report = work("prepare", job, utterances, drops, manifest.parent, workers, min_score)
+        rows, processed = work("prepare", Prepare(directory, audio, f0_method), utterances, base, workers)
+        rows = doubts.judge(rows, utterances, min_score)
+        report = conclude(directory, utterances, rows, drops, base, processed, time.monotonic() - start)
         index = [rows[u.id].entry(u) for u in utterances if not rows[u.id].reason]
         for split in ("val", "test"):
             if index and not any(entry.split == split for entry in index):

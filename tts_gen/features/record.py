@@ -21,7 +21,7 @@ class Record:
     mel: np.ndarray
     """[T, M] float32 log-mel"""
     figures: dict[str, float] = field(default_factory=dict)
-    """of the alignment (align.quality) and the recording (sound); they do not go into the shard"""
+    """of the alignment (align.quality); they do not go into the shard"""
 
     def __post_init__(self) -> None:
         if not len(self.phonemes) == len(self.duration) == len(self.log_f0):

@@ -8,7 +8,7 @@ from tts_gen.align import Aligner, AlignmentError, Segment, files
 from tts_gen.align.quality import implausible, quality
 from tts_gen.config import UserError
 from tts_gen.corpora import Utterance
-from tts_gen.features.unusable import Unusable
+from tts_gen.features.sound import Recording, Unusable
 from tts_gen.text import parse, words
 
 
@@ -17,22 +17,21 @@ def is_timed(utterance: Utterance) -> bool:
     return utterance.alignment is not None or utterance.durations is not None
 
 
-def segments(utterance: Utterance, wave: np.ndarray, rate: int) -> list[Segment]:
-    """Of wave[n] at `rate` Hz. Times that are given are trusted. Raises Unusable."""
+def segments(utterance: Utterance, recording: Recording) -> list[Segment]:
+    """Times that are given are trusted. Raises Unusable."""
     if utterance.alignment is not None:
-        seconds = len(wave) / rate
         try:
-            return files.read(utterance.alignment, seconds, utterance.id, utterance.speaker, utterance.text)
+            return files.read(utterance.alignment, recording.seconds, utterance.id, utterance.speaker, utterance.text)
         except (UserError, OSError) as error:
             raise Unusable("unusable alignment file", str(error)) from error
     if utterance.durations is not None:
         return _given(utterance)
-    return align(utterance, wave, rate)
+    return align(utterance, recording)
 
 
-def align(utterance: Utterance, wave: np.ndarray, rate: int) -> list[Segment]:
-    """Of wave[n] at `rate` Hz, by the built-in aligner. Raises Unusable, also for an alignment beyond the limits of
-    what is plausible: the text is then another one, or the aligner has slipped."""
+def align(utterance: Utterance, recording: Recording) -> list[Segment]:
+    """By the built-in aligner. Raises Unusable, also for an alignment beyond the limits of what is plausible: the text
+    is then another one, or the aligner has slipped."""
     remedy = "give times too: field alignment (a TextGrid, .lab or .ctm file) or durations"
     if utterance.phonemes is not None:
         raise Unusable("phonemes without times", f"{remedy}, or the text alone, if it is English")
@@ -42,7 +41,7 @@ def align(utterance: Utterance, wave: np.ndarray, rate: int) -> list[Segment]:
     if not utterance.text.strip():
         raise Unusable("empty text", "field text is empty")
     try:
-        found = _aligner().align(wave, rate, words(utterance.text))
+        found = _aligner().align(recording.wave, recording.rate, words(utterance.text))
     except UserError as error:
         raise Unusable("unusable text", str(error)) from error
     except AlignmentError as error:

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from tts_gen.features.unusable import Unusable, limit
-
 MIN_SECONDS, MAX_SECONDS = 0.5, 12.0
 MIN_RATE = 8000
 """Hz, the telephone's; below it fricatives are lost, and the mels of other recordings have what these can never show"""
@@ -24,6 +22,22 @@ LEVEL_FRAME, LEVEL_FRAMES = 0.02, 5
 """seconds, and how many: a tenth of a second of speech is enough, a click is not"""
 STREAMED = 0x7FFFFF00
 """bytes: what programs that write to a pipe put where the length belongs is as much or more"""
+
+
+class Unusable(Exception):
+    """One utterance is left out. `reason`: short category that drops are counted by; `detail`: field, value, limit;
+    `figures`: those of its alignment, where it got one (align.quality)."""
+
+    def __init__(self, reason: str, detail: str = "", figures: dict[str, float] | None = None) -> None:
+        super().__init__(reason, detail, figures)
+        self.reason, self.detail, self.figures = reason, detail, figures or {}
+
+
+def limit(reason: str, what: str, value: float, low: float = -np.inf, high: float = np.inf) -> None:
+    """Raises Unusable when `value` lies outside."""
+    if not low <= value <= high:
+        bound = f"at least {low:g}" if value < low else f"at most {high:g}"
+        raise Unusable(reason, f"{what} {value:.4g}, accepted is {bound}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +66,6 @@ class Recording:
         flat = np.diff((magnitude >= 0.999 * magnitude.max(initial=0.0)).astype(np.int8), prepend=0, append=0)
         lengths = np.flatnonzero(flat == -1) - np.flatnonzero(flat == 1)
         return float(lengths[lengths >= 3].sum() / len(self.wave))
-
-    @property
-    def figures(self) -> dict[str, float]:
-        return {"level": self.level, "clipped": self.clipped}
 
     def check(self) -> None:
         """Raises Unusable when there is nothing to learn from it."""

@@ -7,10 +7,9 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
-import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -23,14 +22,11 @@ from tts_gen.corpora import Drop, Utterance
 from tts_gen.features import doubts, journal, pool
 from tts_gen.features.files import read_json, write_json, write_json_lines
 from tts_gen.features.journal import DIED, UNEXPECTED, Row
-from tts_gen.features.sound import Recording, load
-from tts_gen.features.unusable import Unusable
+from tts_gen.features.sound import MAX_SECONDS, Recording, Unusable, load
 from tts_gen.progress import progress
 
 SHARD_SIZES = (16, 512)
 """utterances; in between, a shard is 1/256 of the corpus. What a killed run loses is one shard for each worker"""
-LONGEST = 61.0
-"""seconds of a file that are read: a little more than anybody accepts, whatever its length"""
 
 
 class Job(Protocol):
@@ -85,51 +81,50 @@ class _Task:
     job: Job
 
 
-def work(
-    what: str,
-    job: Job,
-    utterances: Sequence[Utterance],
-    drops: Sequence[Drop],
-    base: Path,
-    workers: int,
-    min_score: float | None,
-) -> tuple[dict[str, Row], Report]:
-    """Does what is missing; writes alignment.csv and drops.jsonl, shows the report. Returns id -> row, and the report.
+def printable(text: str) -> str:
+    """What a terminal would act on, or cannot show, as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def work(what: str, job: Job, utterances: Sequence[Utterance], base: Path, workers: int) -> tuple[dict[str, Row], int]:
+    """Does what is missing. Returns id -> row, and how many utterances were worked on now.
 
     `base`: the folder that the utterances' files move with. With one worker everything runs in this process.
-    Alignments whose deviation (align.quality) is below `min_score` are dropped, but done: another limit costs nothing.
     """
-    start = time.monotonic()
-    console = Console()
     journal.discard(job.directory)
     keys = {u.id: journal.key(u, base) for u in utterances}
     done = {i for i, row in journal.read(job.directory, keys, job.is_there).items() if row.final}
     todo = [u for u in utterances if u.id not in done]
     tasks = _tasks(todo, keys, _shard_size(len(utterances)), job)
-    with progress(what, len(todo), "utterances", console) as advance:
+    with progress(what, len(todo), "utterances", Console()) as advance:
         for n in _run(tasks, workers):
             advance(n)
-    rows = journal.read(job.directory, keys, job.is_there)
-    rows = doubts.judge({u.id: rows[u.id] for u in utterances}, utterances, min_score)
-    doubts.write(job.directory / "alignment.csv", rows, utterances)
-    dropped = [row for row in rows.values() if row.reason]
-    kept = [row for row in rows.values() if not row.reason]
+    return journal.read(job.directory, keys, job.is_there), len(todo)
+
+
+def conclude(
+    directory: Path,
+    utterances: Sequence[Utterance],
+    rows: Mapping[str, Row],
+    drops: Sequence[Drop],
+    base: Path,
+    processed: int,
+    seconds: float,
+) -> Report:
+    """Writes alignment.csv and drops.jsonl (`drops`: those of the manifest), shows the report and returns it."""
+    doubts.write(directory / "alignment.csv", rows, utterances)
+    dropped = [u for u in utterances if rows[u.id].reason]
     report = Report(
-        kept=len(kept),
-        kept_minutes=sum(row.seconds for row in kept) / 60,
-        dropped_minutes=sum(row.seconds for row in dropped) / 60,
-        drops=(*drops, *(rows[u.id].drop(os.path.relpath(u.audio, base)) for u in utterances if rows[u.id].reason)),
-        processed=len(todo),
-        seconds=time.monotonic() - start,
+        kept=len(utterances) - len(dropped),
+        kept_minutes=sum(rows[u.id].seconds for u in utterances if not rows[u.id].reason) / 60,
+        dropped_minutes=sum(rows[u.id].seconds for u in dropped) / 60,
+        drops=(*drops, *(rows[u.id].drop(os.path.relpath(u.audio, base)) for u in dropped)),
+        processed=processed,
+        seconds=seconds,
     )
-    write_json_lines(job.directory / "drops.jsonl", (asdict(drop) for drop in report.drops))
-    report.show(console)
-    return rows, report
-
-
-def printable(text: str) -> str:
-    """What a terminal would act on, or cannot show, as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    write_json_lines(directory / "drops.jsonl", (asdict(drop) for drop in report.drops))
+    report.show(Console())
+    return report
 
 
 def check_packages(needed: set[str]) -> None:
@@ -157,7 +152,7 @@ def _shard_size(n_utterances: int) -> int:
     return min(max(n_utterances // 256, SHARD_SIZES[0]), SHARD_SIZES[1])
 
 
-def _tasks(todo: Sequence[Utterance], keys: dict[str, str], size: int, job: Job) -> list[_Task]:
+def _tasks(todo: Sequence[Utterance], keys: Mapping[str, str], size: int, job: Job) -> list[_Task]:
     parts = [tuple(todo[i : i + size]) for i in range(0, len(todo), size)]
     part_keys = [tuple(keys[u.id] for u in part) for part in parts]
     return [_Task(journal.shard_name(k), part, k, job) for part, k in zip(parts, part_keys, strict=True)]
@@ -189,17 +184,23 @@ def _process(task: _Task) -> int:
     """Commits one shard. Runs in a worker."""
     rows, payloads = [], []
     for utterance, key in zip(task.utterances, task.keys, strict=True):
-        seconds = 0.0
-        try:
-            recording = load(utterance.audio, most=LONGEST)
-            seconds = recording.seconds
-            fields, payload = task.job(utterance, recording)
-        except Unusable as error:
-            fields, payload = {"reason": error.reason, "detail": error.detail, "figures": error.figures}, None
-        except Exception as error:  # a case not thought of: counted and shown, but not worth the run
-            logging.getLogger(__name__).warning("utterance %s: unexpected error", utterance.id, exc_info=True)
-            fields, payload = {"reason": UNEXPECTED, "detail": repr(error)}, None
-        rows.append(Row(utterance.id, key, seconds, position=len(payloads), shard=task.shard, **fields))
-        payloads += [] if payload is None else [payload]
+        row, payload = _outcome(utterance, Row(utterance.id, key, shard=task.shard), task.job)
+        rows.append(replace(row, position=len(payloads)))
+        payloads += [payload] if payload else []
     journal.commit(task.job.directory, task.shard, rows, payloads)
     return len(rows)
+
+
+def _outcome(utterance: Utterance, row: Row, job: Job) -> tuple[Row, bytes | None]:
+    """`row` filled, and the payload where there is one."""
+    try:
+        # A little more than is accepted tells that it is too much.
+        recording = load(utterance.audio, most=MAX_SECONDS + 1)
+        row = replace(row, seconds=recording.seconds)
+        fields, payload = job(utterance, recording)
+    except Unusable as error:
+        return replace(row, reason=error.reason, detail=error.detail, figures=error.figures), None
+    except Exception as error:  # a case not thought of: counted and shown, but not worth the run
+        logging.getLogger(__name__).warning("utterance %s: unexpected error", utterance.id, exc_info=True)
+        return replace(row, reason=UNEXPECTED, detail=repr(error)), None
+    return replace(row, **fields), payload

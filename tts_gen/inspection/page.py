@@ -12,9 +12,8 @@ from rich.console import Console
 from tts_gen import vocoders
 from tts_gen.evaluation import plots
 from tts_gen.evaluation.report import Section, write_report
-from tts_gen.features.sound import load
+from tts_gen.features.sound import Unusable, load
 from tts_gen.features.store import FeatureStore
-from tts_gen.features.unusable import Unusable
 from tts_gen.inspection.measures import F0_EDGES, SEMITONES, Measures, measure
 from tts_gen.inspection.suspects import LIMIT, Suspect, suspects, typical
 
