@@ -20,6 +20,7 @@ from tts_gen.config import Audio, UserError
 from tts_gen.corpora import Utterance, espeak, read_manifest, write_manifest
 from tts_gen.features import pool
 from tts_gen.features.extract import extract
+from tts_gen.features.loudness import PEAK, levelled, loudness
 from tts_gen.features.prepare import prepare
 from tts_gen.features.store import FeatureStore
 from tts_gen.text import PAUSE, parse
@@ -110,6 +111,45 @@ def test_formats_rates_and_channels(corpus, tmp_path):
     mono, mixed = store.read([0, len(corpus)])
     np.testing.assert_array_equal(mixed.duration, mono.duration)
     assert np.abs(mixed.mel - mono.mel).mean() < 0.05
+
+
+def test_recordings_are_brought_to_one_loudness(corpus, tmp_path):
+    wave, rate = soundfile.read(corpus[0].audio, dtype="float32")
+    soundfile.write(tmp_path / "quiet.wav", 0.1 * wave, rate, subtype="FLOAT")
+    quiet = replace(corpus[0], id="quiet", audio=tmp_path / "quiet.wav", split="train")
+    _, store = run(tmp_path, [corpus[0], quiet], loudness=-30.0)
+    loud, quiet = store.read([0, 1])
+    np.testing.assert_allclose(quiet.mel, loud.mel, atol=0.02)
+    assert levelled(wave, rate, -30.0) == pytest.approx(levelled(0.1 * wave, rate, -30.0), rel=1e-4)
+    assert loudness(levelled(wave, rate, -30.0), rate) == pytest.approx(-30.0, abs=0.01)
+    assert np.abs(levelled(wave, rate, 0.0)).max() == pytest.approx(10 ** (PEAK / 20))
+
+
+def test_silence_at_the_ends_is_cut_by_the_alignment(corpus, tmp_path):
+    padded = []
+    for u in corpus[:4]:
+        wave, rate = soundfile.read(u.audio, dtype="float32")
+        silence = np.zeros(2 * rate, np.float32)
+        soundfile.write(tmp_path / u.audio.name, np.concatenate([silence, wave, silence]), rate)
+        times = {"phonemes": ("pau", *u.phonemes, "pau"), "durations": (2.0, *u.durations, 2.0)}
+        padded.append(replace(u, audio=tmp_path / u.audio.name, **times))
+        padded.append(replace(padded[-1], id=f"{u.id}-heard", phonemes=None, durations=None))
+    report, store = run(tmp_path, padded, trim=0.1)
+    kept = {e.id: f for e, f in zip(store.index, store.read(range(len(store.index))), strict=True)}
+    heard = {name for name in kept if name.endswith("heard")}
+    assert heard and {u.id for u in corpus[:4]} <= kept.keys()
+    for u in corpus[:4]:
+        features, seconds = kept[u.id], soundfile.info(u.audio).duration
+        assert features.duration.sum() == len(features.mel)
+        assert max(features.duration[0], features.duration[-1]) <= 0.1 / AUDIO.frame_seconds + 1.5
+        assert len(features.mel) * AUDIO.frame_seconds == pytest.approx(seconds + 0.2, abs=0.05)
+        inner = np.cumsum(u.durations) / AUDIO.frame_seconds
+        assert np.abs(np.cumsum(features.duration[1:-1]) - inner).max() < 2.5
+    (tmp_path / "untrimmed").mkdir()
+    report, _ = run(tmp_path / "untrimmed", padded)
+    assert heard <= {d.id for d in report.drops if d.reason == "alignment: longest pause"}
+    with pytest.raises(UserError, match="prepare.json: trim was 0.1 and is now None"):
+        run(tmp_path, padded)
 
 
 def test_one_bad_file_never_ends_the_run(corpus, tmp_path):
