@@ -1,11 +1,10 @@
-"""Alignment: against speech whose times are known, and TextGrid files as other aligners write them."""
+"""The built-in aligner against speech whose times are known, and how plausible an alignment is."""
 
 import numpy as np
 import pytest
 
-from tts_gen.align import MIN_PAUSE, Aligner, AlignmentError, Segment, textgrid
-from tts_gen.align.quality import LIMITS, implausible, quality
-from tts_gen.config import UserError
+from tts_gen.align import MIN_PAUSE, Aligner, AlignmentError, Segment
+from tts_gen.align.quality import LIMITS, MIN_UTTERANCES, deviations, implausible, quality
 from tts_gen.corpora.espeak import synthesize
 from tts_gen.text import PAUSE, Phoneme, Word, parse, words
 
@@ -102,65 +101,21 @@ def test_quality_shows_that_nothing_was_said(aligner):
     assert implausible(figures) is not None and figures["share_at_floor"] > LIMITS["share_at_floor"][1]
 
 
-def test_textgrid_round_trip(tmp_path):
-    textgrid.write(tmp_path / "a.TextGrid", SEGMENTS)
-    assert textgrid.read(tmp_path / "a.TextGrid", 1.5) == SEGMENTS
-    assert (tmp_path / "a.TextGrid").read_text().startswith('File type = "ooTextFile"\nObject class = "TextGrid"')
+def test_deviations_are_from_the_speakers_own_median():
+    rng = np.random.default_rng(0)
+    scores = {f"a{i}": x for i, x in enumerate(rng.normal(-10, 3, 400))} | {
+        f"b{i}": x for i, x in enumerate(rng.normal(-30, 3, 400))
+    }
+    speakers = {name: name[0] for name in scores}
+    scores["a0"] = -30
+    found = deviations(scores, speakers)
+    values = np.array([found[name] for name in scores])
+    assert abs(values.std() - 1) < 0.15 and abs(np.median(values)) < 0.1
+    assert found["a0"] == min(values) == pytest.approx(-20 / 3, abs=0.7)
 
 
-def _short(tiers: dict[str, list[tuple[float, float, str]]], end: float) -> str:
-    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "0", str(end), "<exists>", str(len(tiers))]
-    for name, intervals in tiers.items():
-        lines += ['"IntervalTier"', f'"{name}"', "0", str(end), str(len(intervals))]
-        lines += [str(x) if not isinstance(x, str) else f'"{x}"' for interval in intervals for x in interval]
-    return "\n".join(lines) + "\n"
-
-
-MFA = {
-    "anna - words": [(0, 0.1, ""), (0.1, 0.4, "hi"), (0.4, 0.5, "a"), (0.5, 0.9, ""), (0.9, 1.0, "")],
-    "anna - phones": [
-        (0, 0.1, "sil"),
-        (0.1, 0.2, "HH"),
-        (0.2, 0.4, "AY1"),
-        (0.4, 0.5, "AH0"),
-        (0.5, 0.9, "sp"),
-        (0.9, 1.0, "spn"),
-    ],
-}
-MAUS = {
-    "ORT-MAU": [(0, 0.1, ""), (0.1, 0.4, "hi"), (0.4, 0.5, "a,"), (0.5, 1.0, "")],
-    "KAN-MAU": [(0, 0.1, ""), (0.1, 0.4, "haI"), (0.4, 0.5, "@"), (0.5, 1.0, "")],
-    "MAU": [(0, 0.1, "<p:>"), (0.1, 0.2, "h"), (0.2, 0.4, "aI"), (0.4, 0.5, "@"), (0.5, 1.0, "<p:>")],
-}
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
-@pytest.mark.parametrize(
-    ("tiers", "phones", "mark"), [(MFA, ["HH", "AY", "AH"], 0), (MAUS, ["h", "aI", "@"], 1)], ids=["mfa", "maus"]
-)
-def test_reads_what_other_aligners_write(tmp_path, tiers, phones, mark, encoding):
-    path = tmp_path / "a.TextGrid"
-    path.write_text(_short(tiers, 1.0), encoding=encoding)
-    segments = textgrid.read(path, 1.02)
-    assert [s.phoneme.symbol for s in segments] == [PAUSE, *phones, PAUSE]
-    assert [s.phoneme.edge for s in segments] == [0, 1, 2, 3, 0]
-    assert segments[3].phoneme.punctuation == mark
-    assert [s.start for s in segments] == [0, 0.1, 0.2, 0.4, 0.5] and segments[-1].end == 1.02
-
-
-def test_textgrid_errors_name_the_file_and_the_fault(tmp_path):
-    path = tmp_path / "b.TextGrid"
-    with pytest.raises(UserError, match="b.TextGrid: no such"):
-        textgrid.read(path, 1.0)
-    path.write_text("not a grid")
-    with pytest.raises(UserError, match="b.TextGrid: not a TextGrid"):
-        textgrid.read(path, 1.0)
-    path.write_text(_short(MFA, 1.0))
-    with pytest.raises(UserError, match=r"ends at 1\.000 s but its audio at 2\.000 s"):
-        textgrid.read(path, 2.0)
-    path.write_text(_short({"syllables": [(0, 1.0, "x")]}, 1.0))
-    with pytest.raises(UserError, match="no interval tier named.*it has syllables"):
-        textgrid.read(path, 1.0)
-    path.write_text(_short({"phones": [(0, 1.0, "sil")]}, 1.0))
-    with pytest.raises(UserError, match="no phone"):
-        textgrid.read(path, 1.0)
+def test_deviations_of_few_utterances_are_from_all():
+    scores = {f"a{i}": float(i % 7) for i in range(100)} | {"b0": -20.0}
+    found = deviations(scores, {name: name[0] for name in scores})
+    assert found["b0"] < -5 and len(scores) - 100 < MIN_UTTERANCES
+    assert deviations({}, {}) == {} and deviations({"a": -3.0, "b": -3.0}, {"a": None, "b": None}) == {"a": 0, "b": 0}

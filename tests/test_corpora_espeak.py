@@ -3,15 +3,17 @@ import pytest
 import soundfile
 
 from tts_gen.config import UserError
-from tts_gen.corpora import CORPORA, UNTIMED, read_manifest
-from tts_gen.corpora.espeak import VOICES, ipa, synthesize
-from tts_gen.text import PAUSE, parse
+from tts_gen.corpora import CORPORA, UNTIMED, Utterance, read_manifest, write_manifest
+from tts_gen.corpora.dictionary import write_dictionary
+from tts_gen.corpora.espeak import VOICES, ipa, synthesize, words
+from tts_gen.corpora.sentences import sentences
+from tts_gen.text import PAUSE, notation, parse, phonemes, word_phonemes
 
 
 def test_phonemes_words_punctuation_and_pauses():
-    _, _, phonemes, _ = synthesize("Stop that, please! Is it true?")
+    _, _, found, _ = synthesize("Stop that, please! Is it true?")
     expected = "pau s t ˈɑː p | ð ˈæ t , pau p l ˈiː z ! pau ɪ z | ɪ t | t ɹ ˈuː ? pau"
-    assert phonemes == expected.split()
+    assert found == expected.split()
 
 
 def test_a_hiatus_is_no_pause():
@@ -87,6 +89,47 @@ def test_build(tmp_path, capsys):
         assert len(parse(u.phonemes)) == len(u.durations)
     assert (tmp_path / "LICENCE.txt").exists()
     assert "60 utterances" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "phones", "marks"),
+    [
+        ("de", "Guten Tag, ja?", "ɡ ˈuː t ə n | t ˈɑː k , j ˈɑː ?", ",?"),
+        ("fr", "Les enfants.", "l e z | ɑ̃ f ˈɑ̃ .", "."),
+        ("cmn", "你好，世界。", "n i2 χ ˈɑu2 , s. ˈi.5 | tɕ ˈiɛ5 .", ",."),
+        ("ru", "Привет", "p rʲ i vʲ ˈe t", ""),
+        ("en-us", "25 teas", "t w ˈɛ n t i | f ˈaɪ v | t ˈiː z", ""),
+    ],
+)
+def test_words_of_other_languages(language, text, phones, marks):
+    found = words(text, language)
+    assert notation([p for w in found for p in word_phonemes(w.variants[0], w.punctuation)]) == phones.split()
+    assert "".join(w.punctuation for w in found) == marks
+
+
+def test_words_have_the_phones_of_the_speech():
+    for text, _ in sentences(60, 1):
+        said = {p.symbol for p in parse(synthesize(text)[2])}
+        assert {p.symbol for p in phonemes(words(text))} <= said | {PAUSE}
+
+
+def test_words_errors():
+    with pytest.raises(UserError, match="nothing to say in '...'"):
+        words("...")
+    with pytest.raises(UserError, match="no voice 'xx'; its languages are .*de, "):
+        words("Hi.", "xx")
+
+
+def test_dictionary(tmp_path):
+    texts = ["Guten Tag, Herr Übel!", "„Guten“ Tag – geht's?"]
+    us = [Utterance(f"u{i}", tmp_path / "a.wav", t, language="de") for i, t in enumerate(texts)]
+    write_manifest(tmp_path / "m.jsonl", us)
+    assert write_dictionary(tmp_path / "m.jsonl", tmp_path / "de.dict") == 5
+    lines = dict(line.split("\t") for line in (tmp_path / "de.dict").read_text(encoding="utf-8").splitlines())
+    assert list(lines) == ["geht's", "guten", "herr", "tag", "übel"] and lines["guten"] == "ɡ ˈuː t ə n"
+    write_manifest(tmp_path / "m.jsonl", [*us, Utterance("e", tmp_path / "a.wav", "Hi.")])
+    with pytest.raises(UserError, match="languages de, en; a dictionary is of one"):
+        write_dictionary(tmp_path / "m.jsonl", tmp_path / "de.dict")
 
 
 def test_debs_are_refused(tmp_path):

@@ -30,7 +30,7 @@ def test_what_is_written_is_read_back(tmp_path):
             licence="X",
         ),
         Utterance("b-1.x", tmp_path / "b.wav", "", phonemes=("AH0", "|", "T", ".", "pau"), durations=(0.1, 0.2, 0.05)),
-        Utterance("c", tmp_path.parent / "c.wav", "Up.", language="de", textgrid=tmp_path / "c.TextGrid"),
+        Utterance("c", tmp_path.parent / "c.wav", "Up.", language="de", alignment=tmp_path / "c.TextGrid"),
     ]
     write_manifest(tmp_path / "m.jsonl", utterances)
     assert read_manifest(tmp_path / "m.jsonl") == (utterances, [])
@@ -50,7 +50,7 @@ def test_a_manifest_moves_with_its_audio(tmp_path):
     ("line", "id", "reason", "detail"),
     [
         (b"{not json", "line 3", "not JSON", "line 3"),
-        (b"\xff\xfe\x00", "line 3", "not JSON", "line 3"),
+        (b"\xff\xfe\x00", "line 3", "not UTF-8", "line 3"),
         (b"[" * 100_000, "line 3", "not JSON", "line 3"),
         ([1], "line 3", "not JSON", "expected an object"),
         ({"id": "b", "audio": "b.wav"}, "b", "no text", "text is empty and there are no phonemes"),

@@ -157,7 +157,7 @@ def test_generated_prosody_and_mel_fit_together(trained, monkeypatch):
     from tts_gen import text
 
     sentence = [text.Phoneme(s, edge=3) for s in known[:9]] * 3
-    monkeypatch.setattr(synthesis, "_phonemes", lambda sentence_, run: sentence)
+    monkeypatch.setattr(synthesis, "_phonemes", lambda sentence_, run, controls: sentence)
     (slow,), pair = speak(trained, "x", prosody_temperature=0.0)
     (fast,), _ = speak(trained, "x", prosody_temperature=0.0, pace=2.0, pitch=12.0)
     assert slow.mel.shape == (slow.features.duration.sum(), 80) and np.isfinite(slow.mel).all()

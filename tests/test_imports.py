@@ -56,11 +56,12 @@ ALLOWED = {
     "evaluation": "config text corpora features plan batches draws runs vocoders torch_file progress command "
     "parallel speed synthesis writer",
     "synthesis": "config text corpora features batches runs vocoders",
+    "inspection": "align config features vocoders evaluation progress",
     "demo": "config progress",
     "command": "config",
     "doors": "config command parallel fit runs vocoders evaluation",
     "sweep": "config command doors features runs writer checkpoint",
-    "cli": "config command corpora features runs vocoders convert evaluation synthesis sweep demo",
+    "cli": "config command corpora features runs vocoders convert evaluation synthesis sweep demo inspection",
 }
 """part of the package -> parts it may import"""
 

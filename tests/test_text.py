@@ -127,9 +127,14 @@ def test_notation_is_the_inverse_of_parse():
     assert parse(notation(phonemes(words("It works, does it not?")))) == phonemes(words("It works, does it not?"))
 
 
+@given(st.lists(st.sampled_from(["AH0", "HH", "ˈɑː", "ˌə", "ə", "ni2", "a1", "E:", "2:", "tʃ"]), min_size=1))
+def test_phones_of_any_set_keep_their_spelling(phones):
+    assert notation(parse(phones)) == [*phones, "|"][:-1]
+
+
 def test_parse_reads_ipa_and_tolerates_boundaries():
-    assert parse(["|", "ˈə", "t", "|", "|", "ɑː1", "i"]) == [
-        Phoneme("ə", 2, 1), Phoneme("t", 0, 2), Phoneme("ɑː", 2, 1), Phoneme("i", 1, 2)
+    assert parse(["|", "ˈə", "t", "|", "|", "ˌɑː", "i"]) == [
+        Phoneme("ə", 2, 1), Phoneme("t", 0, 2), Phoneme("ɑː", 3, 1), Phoneme("i", 1, 2)
     ]  # fmt: skip
     with pytest.raises(UserError, match="no phone"):
         parse(["pau", "|", ","])
@@ -138,7 +143,8 @@ def test_parse_reads_ipa_and_tolerates_boundaries():
 @pytest.mark.parametrize(
     ("symbol", "name"),
     [("AH", "vowel"), ("ɑː", "vowel"), ("T", "stop"), ("tʃ", "affricate"), ("t", "stop"), ("ŋ", "nasal"),
-     ("HH", "fricative"), ("ɹ", "approximant"), ("JH", "affricate"), (PAUSE, "pause"), ("?!", "other")],
+     ("HH", "fricative"), ("ɹ", "approximant"), ("JH", "affricate"), (PAUSE, "pause"), ("?!", "other"),
+     ("E:", "vowel"), ("@", "vowel"), ("a5", "vowel"), ("jh", "affricate"), ("th", "fricative"), ("N", "nasal")],
 )  # fmt: skip
 def test_phone_classes(symbol, name):
     assert phone_class(symbol) == name and name in CLASSES

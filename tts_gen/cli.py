@@ -17,15 +17,40 @@ def _corpus(options: argparse.Namespace) -> None:
     print(CORPORA[options.name](options.directory, workers=options.workers, seed=options.seed, **extra))
 
 
+def _align(options: argparse.Namespace) -> None:
+    from tts_gen.features.alignments import align_manifest
+
+    report = align_manifest(options.manifest, options.directory, options.workers, options.min_score)
+    if not report.kept:
+        raise UserError(f"{options.manifest}: none could be aligned; {options.directory / 'drops.jsonl'} says why")
+    print(f"worst first: {options.directory / 'alignment.csv'}")
+    print(f"next: tts-gen prepare {options.directory / 'manifest.jsonl'} DIR")
+
+
+def _dictionary(options: argparse.Namespace) -> None:
+    from tts_gen.corpora.dictionary import write_dictionary
+
+    print(f"{options.file}: {write_dictionary(options.manifest, options.file)} words")
+
+
 def _prepare(options: argparse.Namespace) -> None:
     from tts_gen.features.prepare import prepare
 
-    report = prepare(options.manifest, options.directory, workers=options.workers, f0_method=options.f0)
+    report = prepare(
+        options.manifest, options.directory, workers=options.workers, f0_method=options.f0,
+        min_score=options.min_score, alignments=options.alignments, loudness=options.loudness, trim=options.trim,
+    )  # fmt: skip
     if not report.kept:
         raise UserError(f"{options.manifest}: no utterance could be kept; {options.directory / 'drops.jsonl'} says why")
     print(
         f"next: python train.py configs/prosody_flow.py --workdir runs/prosody_flow --data.features {options.directory}"
     )
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    from tts_gen.inspection.page import inspect
+
+    print(inspect(options.directory, options.out))
 
 
 def _synthesize(options: argparse.Namespace) -> None:
@@ -44,7 +69,7 @@ def _synthesize(options: argparse.Namespace) -> None:
     loaded = [runs.load(path, guidance=options.guidance) for path in pair or [options.joint]]
     controls = synthesis.Controls(
         options.prosody_temperature, options.acoustic_temperature, options.seed, options.speaker, options.style,
-        options.pace, options.pitch, options.temperature,
+        options.pace, options.pitch, options.temperature, options.language, options.phonemes,
     )  # fmt: skip
     if options.joint:
         mels = synthesis.speak_joint(texts, *loaded, controls)
@@ -151,11 +176,34 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--workers", type=command.count, default=2)
     sub.add_argument("--seed", type=int, default=0, help="of the split into train, val and test")
 
+    sub = subcommand("align", _align, "phone times by the built-in aligner (English), as TextGrids")
+    sub.add_argument("manifest", type=Path, metavar="MANIFEST")
+    sub.add_argument("directory", type=Path, metavar="DIR", help="gets textgrids, manifest.jsonl, alignment.csv")
+    sub.add_argument("--workers", type=command.count, default=2)
+    lowest = "lowest score of an alignment to keep, in robust standard deviations from the speaker's median"
+    sub.add_argument("--min-score", type=float, default=-4.0, metavar="Z", help=lowest)
+
+    sub = subcommand("dictionary", _dictionary, "pronunciations of a corpus's words in espeak-ng's IPA, any language")
+    sub.add_argument("manifest", type=Path, metavar="MANIFEST", help="its field language names espeak-ng's voice")
+    sub.add_argument("file", type=Path, metavar="FILE", help="to write, for an aligner such as MFA to be trained with")
+
     sub = subcommand("prepare", _prepare, "features from a manifest: aligned phonemes, f0, mels, statistics")
     sub.add_argument("manifest", type=Path, metavar="MANIFEST")
     sub.add_argument("directory", type=Path, metavar="DIR")
     sub.add_argument("--workers", type=command.count, default=2)
     sub.add_argument("--f0", choices=("dio", "pyin"), default="dio", help="pitch tracker: WORLD's, or librosa's pYIN")
+    sub.add_argument("--min-score", type=float, metavar="Z", help=f"{lowest}; no limit if not given")
+    given = "folder of TextGrids or .lab files named as the audio, or one .ctm file, to take all phone times from"
+    sub.add_argument("--alignments", type=Path, metavar="PATH", help=given)
+    sub.add_argument("--loudness", type=float, metavar="LKFS", help="bring recordings to one loudness, such as -23")
+    longest = "shorten pauses at both ends to that much, by the alignment, such as 0.15"
+    sub.add_argument("--trim", type=command.positive, metavar="SECONDS", help=longest)
+
+    sub = subcommand(
+        "inspect", _inspect, "what a prepared corpus holds, and which utterances look wrong: one HTML page"
+    )
+    sub.add_argument("directory", type=Path, metavar="DIR")
+    sub.add_argument("--out", type=Path, metavar="PAGE", help="DIR/inspect.html if not given")
 
     sub = subcommand("synthesize", _synthesize, "text to speech with a prosody run and an acoustic run, or a joint run")
     sub.set_defaults(error=sub.error)
@@ -175,6 +223,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--style", help="the unlabelled utterances' by default")
     sub.add_argument("--pace", type=command.positive, default=1.0, help="2 is twice as fast")
     sub.add_argument("--pitch", type=float, default=0.0, help="shift in semitones")
+    sub.add_argument("--language", default="en-us", help="espeak-ng voice that reads for runs on IPA phones")
+    phones = "the text is phones, as in a manifest's field phonemes: 'pau HH AH0 L OW1 . pau'"
+    sub.add_argument("--phonemes", action="store_true", help=phones)
     sub.add_argument("--vocoder", default="auto", help="auto, hifigan, griffin_lim, or a HiFi-GAN checkpoint file")
 
     sub = subcommand("metrics", _metrics, "anyone's prosody or speech against a reference: spread, order, distance")

@@ -35,6 +35,10 @@ class Controls:
     """semitones"""
     temperature: float = 0.667
     """of a joint run"""
+    language: str = "en-us"
+    """espeak-ng's voice that reads the texts, for runs whose phones are IPA"""
+    phonemes: bool = False
+    """whether the texts are phones, written as in a manifest's `phonemes`"""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def speak(texts: Sequence[str], prosody: Run, acoustic: Run, controls: Controls 
         if not run.config.decoder.generative:
             log.info("%s is a regression: one answer, whatever the temperature", run.path)
     speaker, style = _voice(prosody, controls)
-    sentences = [_read(t, prosody, speaker, style) for t in texts]
+    sentences = [_read(t, prosody, speaker, style, controls) for t in texts]
     prosody_key, acoustic_key = jax.random.split(jax.random.key(controls.seed))
     spoken = add_prosody(sentences, prosody, prosody_key, controls.prosody_temperature, controls.pace, controls.pitch)
     mels = mels_of(spoken, acoustic, acoustic_key, controls.acoustic_temperature)
@@ -113,10 +117,10 @@ def _voice(run: Run, controls: Controls) -> tuple[int, int]:
     return run.inventory.speaker_id(speaker), run.inventory.style_id(controls.style)
 
 
-def _read(sentence: str, run: Run, speaker: int, style: int) -> Features:
+def _read(sentence: str, run: Run, speaker: int, style: int, controls: Controls) -> Features:
     """Phonemes of a sentence, without prosody yet."""
     try:
-        encoded = run.inventory.encode(_phonemes(sentence, run))
+        encoded = run.inventory.encode(_phonemes(sentence, run, controls))
     except UserError as error:
         raise UserError(f"text {sentence!r}: {error}") from error
     n = len(encoded["phoneme"])
@@ -131,12 +135,12 @@ def _read(sentence: str, run: Run, speaker: int, style: int) -> Features:
     )
 
 
-def _phonemes(sentence: str, run: Run) -> list[text.Phoneme]:
-    """By the front end whose phones the run knows: ARPAbet's, or espeak-ng's for runs on espeak's speech."""
-    if ARPABET_VOWELS & set(run.inventory.phonemes):
-        return text.phonemes(text.words(sentence))
-    text.words(sentence)  # refuses what has nothing to say, and characters that cannot be read
-    return text.parse(espeak.synthesize(sentence)[2])
+def _phonemes(sentence: str, run: Run, controls: Controls) -> list[text.Phoneme]:
+    """As given, or by the front end whose phones the run knows: ARPAbet's, or espeak-ng's IPA."""
+    if controls.phonemes:
+        return text.parse(sentence.split())
+    arpabet = ARPABET_VOWELS & set(run.inventory.phonemes)
+    return text.phonemes(text.words(sentence) if arpabet else espeak.words(sentence, controls.language))
 
 
 def add_prosody(

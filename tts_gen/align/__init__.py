@@ -1,4 +1,4 @@
-"""Forced alignment: where in the audio each phone of a known text lies. `textgrid` reads what other aligners found."""
+"""Forced alignment: where in the audio each phone of a known text lies. `files` reads what other aligners found."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -29,6 +29,8 @@ class Segment:
     """seconds"""
     score: float | None = None
     """acoustic log-likelihood per frame, in the aligner's own units; None where the times come from elsewhere"""
+    word: str = ""
+    """the word it belongs to, where that is known"""
 
 
 class AlignmentError(Exception):
@@ -116,23 +118,30 @@ def _label(found: list[tuple[str, list]], words: Sequence[Word]) -> list[Segment
         if name.startswith("w"):
             word = next(remaining)
             spoken = next(v for v in word.variants if _bare(v) == tuple(phone.name for phone in phones))
-            labels = word_phonemes(spoken, word.punctuation)
+            # A letter that is named has a full stop, which in a file would be the mark after the word.
+            text, labels = word.text.removesuffix("."), word_phonemes(spoken, word.punctuation)
         else:  # <s>, <sil>, </s>, [NOISE], [SPEECH]
-            labels = [Phoneme(PAUSE)] * len(phones)
+            text, labels = "", [Phoneme(PAUSE)] * len(phones)
         for label, phone in zip(labels, phones, strict=True):
-            start = phone.start * FRAME + BOUNDARY
-            segments.append(Segment(label, start, start + phone.duration * FRAME, phone.score / max(phone.duration, 1)))
+            start, score = phone.start * FRAME + BOUNDARY, phone.score / max(phone.duration, 1)
+            segments.append(Segment(label, start, start + phone.duration * FRAME, score, text))
     if next(remaining, None) is not None:
         raise AlignmentError("second pass failed")
     return segments
 
 
-def _contiguous(segments: list[Segment], duration: float) -> list[Segment]:
-    """From 0 to `duration` without gaps: pauses side by side joined, silences too short for one given to a phone."""
+def joined_pauses(segments: Sequence[Segment]) -> list[Segment]:
+    """The segments, pauses side by side made one."""
     joined: list[Segment] = []
     for is_pause, run in itertools.groupby(segments, key=lambda s: s.phoneme.symbol == PAUSE):
         run = list(run)
         joined += [replace(run[0], end=run[-1].end)] if is_pause else run
+    return joined
+
+
+def _contiguous(segments: list[Segment], duration: float) -> list[Segment]:
+    """From 0 to `duration` without gaps: pauses side by side joined, silences too short for one given to a phone."""
+    joined = joined_pauses(segments)
     starts = [0.0, *(s.start for s in joined[1:])]
     ends = [*starts[1:], duration]
     kept: list[Segment] = []

@@ -1,6 +1,8 @@
 """How plausible an alignment is: a forced aligner "succeeds" on a wrong transcript too."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from statistics import median
 
 from tts_gen.align import PHONE_FLOOR, Segment
 from tts_gen.text import PAUSE
@@ -12,6 +14,11 @@ LIMITS = {
     "longest_phone": (0.0, 0.8),
     "longest_pause": (0.0, 1.5),
 }
+
+MIN_UTTERANCES = 20
+"""that a speaker needs for a median of their own"""
+MIN_SPREAD = 1.0
+"""of scores, in the aligner's units: keeps a handful of equal ones from a division by nearly 0"""
 
 
 def quality(segments: Sequence[Segment]) -> dict[str, float]:
@@ -41,3 +48,19 @@ def implausible(figures: dict[str, float]) -> tuple[str, str] | None:
         if not low <= figures[name] <= high:
             return name.replace("_", " "), f"{figures[name]:.4g}, accepted is {low:g} to {high:g}"
     return None
+
+
+def deviations(
+    scores: Mapping[str, float], speakers: Mapping[str, str | None], least: float = MIN_SPREAD
+) -> dict[str, float]:
+    """Scores of utterances, by id, beside the others': less the median of the speaker's (of all, where a speaker has
+    fewer than MIN_UTTERANCES), in robust standard deviations (1.4826 times the median of what is left, without sign;
+    Rousseeuw & Croux 1993) of at least `least`."""
+    voices = defaultdict(list)
+    for name, score in scores.items():
+        voices[speakers[name]].append(score)
+    overall = median(scores.values()) if scores else 0.0
+    centre = {who: median(own) if len(own) >= MIN_UTTERANCES else overall for who, own in voices.items()}
+    left = {name: score - centre[speakers[name]] for name, score in scores.items()}
+    spread = max(1.4826 * median(map(abs, left.values())), least) if left else least
+    return {name: value / spread for name, value in left.items()}

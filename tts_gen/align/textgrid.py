@@ -1,132 +1,133 @@
-"""Praat's TextGrid files, as the Montreal Forced Aligner and (Web)MAUS write them, to segments and back."""
+"""Praat's TextGrid files, as Praat, the Montreal Forced Aligner and (Web)MAUS write them.
 
-import itertools
-import logging
-from collections.abc import Sequence
-from dataclasses import replace
+Praat reads the free-standing numbers, "texts" and <flags> of a file and passes over all else, so the long format is the
+short one with remarks (https://www.fon.hum.uva.nl/praat/manual/TextGrid_file_formats.html). So does `read`.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tts_gen.align import Segment
+from tts_gen.align.tiers import Interval, Tiers, number, read_text
 from tts_gen.config import UserError
-from tts_gen.text import PAUSE, PUNCTUATION, Phoneme, notation, parse
+from tts_gen.text import FIRST, LAST, PAUSE, PUNCTUATION, spelled
 
 PHONE_TIERS = ("phones", "phone", "phonemes", "mau")
 WORD_TIERS = ("words", "word", "ort-mau", "ort")
-_PAUSES = frozenset(("", PAUSE, "sil", "sp", "spn", "<sil>", "<p>", "<p:>", "<usb>", "<nib>"))
-_TOLERANCE = 0.05  # seconds by which the file's end and the audio's may differ; aligners round to their frames
 
-_log = logging.getLogger(__name__)
+_TOKEN = re.compile(r'!.*|"((?:[^"]|"")*)"|<[^>\s]*>|(?<!\S)(-?\d\S*)|[^\s"]+')  # remark, text, flag, number, the rest
 
 
-def read(path: str | Path, duration: float) -> list[Segment]:
-    """Segments of a TextGrid (long or short format, UTF-8 or UTF-16) for audio of `duration` seconds.
+def read(path: Path, speaker: str | None = None) -> Tiers:
+    """The tiers named as one of PHONE_TIERS and WORD_TIERS, upper or lower case, also after a speaker's name as in
+    "anna - phones"; of several speakers, those of `speaker`. Raises UserError for a file that is malformed, or has no
+    such tier of phones, or several."""
+    start, end, tiers = _tiers(path)
 
-    Phones come from the first tier named as one of PHONE_TIERS, word edges from the first of WORD_TIERS (upper or
-    lower case, also after a speaker's name as in "anna - phones"), punctuation from a mark at the end of a word's
-    label. Empty labels and those of silence are pauses, and so are gaps. Raises UserError for a file that is missing,
-    malformed, without a phone, or of another length.
-    """
-    from praatio import textgrid
-    from praatio.utilities.errors import PraatioException
+    def find(names: tuple[str, ...]) -> Sequence[Interval] | None:
+        for name in names:
+            found = [(who, intervals) for who, what, intervals in tiers if what == name]
+            own = [intervals for who, intervals in found if who == (speaker or "").lower()]
+            if own or len(found) == 1:
+                return (own or [found[0][1]])[0]
+            if found:
+                raise UserError(
+                    f"{path}: tiers {name} of {', '.join(who or 'no one' for who, _ in found)}; "
+                    "set the manifest's field speaker to one of them"
+                )
+        return None
 
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such TextGrid; correct the manifest's field textgrid")
-    try:
-        grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=True, reportingMode="silence")
-    except (PraatioException, ValueError, IndexError, KeyError, AttributeError) as error:
-        raise UserError(f"{path}: not a TextGrid that can be read ({error}); save it again from Praat") from error
-    if abs(grid.maxTimestamp - duration) > _TOLERANCE:
-        raise UserError(
-            f"{path}: ends at {grid.maxTimestamp:.3f} s but its audio at {duration:.3f} s; align this audio again"
-        )
-    phones = _tier(grid, PHONE_TIERS)
+    phones = find(PHONE_TIERS)
     if phones is None:
-        raise UserError(
-            f"{path}: no interval tier named {', '.join(PHONE_TIERS)}; it has {', '.join(grid.tierNames) or 'none'}"
-        )
-    words = _tier(grid, WORD_TIERS)
-    if words is None:
-        _log.warning("%s: no tier named %s, so its phonemes have no word edges", path, ", ".join(WORD_TIERS))
-        words = []
-    segments = _fill([Segment(_phoneme(i.label), i.start, i.end) for i in phones], duration)
-    if all(s.phoneme.symbol == PAUSE for s in segments):
-        raise UserError(f"{path}: no phone on its tier of phones")
-    return _with_words(segments, words)
+        names = ", ".join(what for _, what, _ in tiers) or "none"
+        raise UserError(f"{path}: no interval tier named {', '.join(PHONE_TIERS)}; it has {names}")
+    words = find(WORD_TIERS) or ()
+    # An extract may keep the times that it had in a longer file.
+    phones, words = ([Interval(s - start, e - start, label) for s, e, label in tier] for tier in (phones, words))
+    return Tiers(phones, words, end - start)
 
 
-def write(path: str | Path, segments: Sequence[Segment]) -> None:
-    """Tiers "words" and "phones" in Praat's long format. A word's label is its phones, with its punctuation."""
-    from praatio import textgrid
+def _tiers(path: Path) -> tuple[float, float, list[tuple[str, str, list[Interval]]]]:
+    """Start and end of a file, and of each interval tier the speaker, the name (both in lower case), the intervals."""
+    tokens = _tokens(read_text(path))
 
-    duration = segments[-1].end
-    grid = textgrid.Textgrid(0, duration)
-    spelled = [(s.start, s.end, notation([replace(s.phoneme, edge=0)])[0]) for s in segments]
-    grid.addTier(textgrid.IntervalTier("words", _word_intervals(segments), 0, duration))
-    grid.addTier(textgrid.IntervalTier("phones", [i for i in spelled if i[2] != PAUSE], 0, duration))
-    grid.save(str(path), format="long_textgrid", includeBlankSpaces=True)
+    def text() -> str:
+        found = next(tokens, ("end", ""))
+        if found[0] != "text":
+            raise UserError(f"{path}: not a TextGrid, or cut short; save it again from Praat")
+        return found[1]
+
+    def value() -> float:
+        found = next(tokens, ("end", "the end of the file"))
+        return number(found[1], str(path))
+
+    if text() not in ("ooTextFile", "ooTextFile short") or text() != "TextGrid":
+        raise UserError(f"{path}: not a TextGrid that is kept as text; save it again from Praat")
+    start, end = value(), value()
+    next(tokens, None)  # <exists>
+    tiers = []
+    for _ in range(int(value())):
+        kind, name = text(), text()
+        value(), value()
+        entries = range(int(value()))
+        if kind != "IntervalTier":
+            for _ in entries:
+                value(), text()
+            continue
+        speaker, _, name = name.rpartition(" - ")
+        intervals = [Interval(value(), value(), text().strip()) for _ in entries]
+        tiers.append((speaker.strip().lower(), name.strip().lower(), intervals))
+    return start, end, tiers
 
 
-def _tier(grid, names: tuple[str, ...]) -> list | None:
-    from praatio.textgrid import IntervalTier
-
-    found = {
-        tier.name.split(" - ")[-1].strip().lower(): tier
-        for tier in reversed(grid.tiers)
-        if isinstance(tier, IntervalTier)
-    }
-    return next((list(found[name].entries) for name in names if name in found), None)
-
-
-def _phoneme(label: str) -> Phoneme:
-    label = label.strip()
-    return Phoneme(PAUSE) if label.lower() in _PAUSES else replace(parse([label])[0], edge=0)
+def _tokens(text: str) -> Iterator[tuple[str, str]]:
+    """Kind ("text", "flag" or "number") and value of what Praat reads."""
+    for found in _TOKEN.finditer(text):
+        if found[1] is not None:
+            yield "text", found[1].replace('""', '"')
+        elif found[2] is not None:
+            yield "number", found[2]
+        elif found[0].startswith("<"):
+            yield "flag", found[0]
 
 
-def _fill(segments: list[Segment], duration: float) -> list[Segment]:
-    """Contiguous from 0 to `duration`: gaps become pauses, neighbouring pauses one."""
-    filled: list[Segment] = []
+def write(path: Path, segments: Sequence[Segment]) -> None:
+    """Tiers "words" and "phones" in Praat's long format, which has no interval without length: raises ValueError for a
+    segment that has none.
+
+    A word's label is its text, or where that is not known its phones, with its punctuation.
+    """
+    if any(s.end <= s.start for s in segments):
+        raise ValueError("a segment has no length")
+    phones = [Interval(s.start, s.end, "" if s.phoneme.symbol == PAUSE else spelled(s.phoneme)) for s in segments]
+    path.write_text(_long({"words": _words(segments), "phones": phones}, segments[-1].end), encoding="utf-8")
+
+
+def _words(segments: Sequence[Segment]) -> list[Interval]:
+    """The words, and intervals with empty labels between them."""
+    found: list[Interval] = []
+    phones: list[str] = []
     time = 0.0
-    for segment in [*segments, Segment(Phoneme(PAUSE), duration, duration)]:
-        start, end = min(segment.start, duration), min(segment.end, duration)
-        if start > time:
-            filled.append(Segment(Phoneme(PAUSE), time, start))
-        if end > start:
-            filled.append(replace(segment, start=start, end=end))
-        time = max(time, end)
-    joined = []
-    for is_pause, run in itertools.groupby(filled, key=lambda s: s.phoneme.symbol == PAUSE):
-        run = list(run)
-        joined += [replace(run[0], end=run[-1].end)] if is_pause else run
-    return joined
-
-
-def _with_words(segments: list[Segment], words: Sequence) -> list[Segment]:
-    """The segments with the edges and punctuation of the word that holds the middle of each."""
-    owner = []  # the word's position, or None
     for s in segments:
-        middle = (s.start + s.end) / 2
-        inside = (
-            i for i, w in enumerate(words) if w.start <= middle < w.end and w.label.strip().lower() not in _PAUSES
-        )
-        owner.append(None if s.phoneme.symbol == PAUSE else next(inside, None))
-    labelled = []
-    for s, before, word, after in zip(segments, [None, *owner], owner, [*owner[1:], None]):
-        if word is not None:
-            mark = words[word].label.strip()[-1]
-            mark = PUNCTUATION.index(mark) if mark in PUNCTUATION else 0
-            s = replace(s, phoneme=replace(s.phoneme, edge=(before != word) + 2 * (after != word), punctuation=mark))
-        labelled.append(s)
-    return labelled
+        phones += [] if s.phoneme.symbol == PAUSE else [spelled(s.phoneme)]
+        if s.phoneme.edge & FIRST:
+            found += [Interval(time, s.start, "")] if s.start > time else []
+            time, phones = s.start, phones[-1:]
+        if s.phoneme.edge & LAST:
+            found.append(Interval(time, s.end, (s.word or " ".join(phones)) + PUNCTUATION[s.phoneme.punctuation]))
+            time = s.end
+    return [*found, Interval(time, s.end, "")] if s.end > time else found
 
 
-def _word_intervals(segments: Sequence[Segment]) -> list[tuple[float, float, str]]:
-    intervals = []
-    start, phones = 0.0, []
-    for s in segments:
-        if s.phoneme.edge & 1:
-            start, phones = s.start, []
-        phones.append(s.phoneme)
-        if s.phoneme.edge & 2:
-            intervals.append((start, s.end, " ".join(p for p in notation(phones) if p != "|")))
-    return intervals
+def _long(tiers: dict[str, list[Interval]], end: float) -> str:
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0 ", f"xmax = {end} "]
+    lines += ["tiers? <exists> ", f"size = {len(tiers)} ", "item []: "]
+    for position, (name, intervals) in enumerate(tiers.items(), 1):
+        lines += [f"    item [{position}]:", '        class = "IntervalTier" ', f'        name = "{name}" ']
+        lines += ["        xmin = 0 ", f"        xmax = {end} ", f"        intervals: size = {len(intervals)} "]
+        for i, interval in enumerate(intervals, 1):
+            label = interval.label.replace('"', '""')
+            lines += [f"        intervals [{i}]:", f"            xmin = {interval.start} "]
+            lines += [f"            xmax = {interval.end} ", f'            text = "{label}" ']
+    return "\n".join(lines) + "\n"

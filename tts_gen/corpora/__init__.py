@@ -1,6 +1,6 @@
 """Corpora: what an utterance is, the manifest that lists them, and the corpora that this package can fetch or make.
 
-A manifest is a JSONL file: one utterance a line, its fields those of `Utterance`, `audio` and `textgrid` relative to
+A manifest is a JSONL file: one utterance a line, its fields those of `Utterance`, `audio` and `alignment` relative to
 the file.
 """
 
@@ -45,8 +45,13 @@ class Utterance:
     """ARPAbet with stress ("AH0") or any other phone set; "|" marks a word boundary, "pau" a pause, and , . ? ! : ;
     stand for punctuation after a word"""
     durations: tuple[float, ...] | None = None
-    """seconds, one per phoneme ("pau" included, "|" and punctuation not counted); they fill the audio"""
-    textgrid: Path | None = None
+    """one per phoneme ("pau" included, "|" and punctuation not counted), in seconds, or in frames where
+    `frames_per_second` is given; they fill the audio"""
+    frames_per_second: float | None = None
+    """of `durations` in frames: sampling rate / hop, as 86.1328125 for 22,050 Hz and 256 samples"""
+    alignment: Path | None = None
+    """file that says when which phone is spoken: TextGrid, .lab or .ctm (docs/ALIGNMENT.md). It goes before `phonemes`
+    and `durations`"""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "group", self.group or self.id)
@@ -99,13 +104,18 @@ def read_manifest(path: str | Path) -> tuple[list[Utterance], list[Drop]]:
 def _read_line(line: bytes, path: Path, number: int) -> Utterance | Drop:
     where = f"{path.name} line {number}"
     try:
-        values = json.loads(line)
+        values = json.loads(line.decode("utf-8-sig"))
+        json.dumps(values, ensure_ascii=False).encode()  # half a surrogate pair could be written nowhere
+    except UnicodeError as error:
+        return Drop(f"line {number}", "not UTF-8", f"{where}: {error}; save it as UTF-8")
     except (ValueError, RecursionError) as error:
         return Drop(f"line {number}", "not JSON", f"{where}: {error}")
     if not isinstance(values, dict):
         return Drop(f"line {number}", "not JSON", f"{where}: expected an object, found {str(values)[:40]!r}")
     label = values["id"] if isinstance(values.get("id"), str) and values["id"] else f"line {number}"
-    given = {key: values.get(key) for key in ("audio", "textgrid")}
+    if "textgrid" in values:  # its name in older manifests
+        values["alignment"] = values.pop("textgrid")
+    given = {key: values.get(key) for key in ("audio", "alignment")}
     paths = {key: Path(os.path.normpath(path.parent / p)) for key, p in given.items() if p and isinstance(p, str)}
     try:
         utterance = from_dict(Utterance, values | paths, where)
@@ -127,6 +137,9 @@ def _check(utterance: Utterance, where: str) -> Drop | None:
             found = f"{len(utterance.durations)} durations for {timed} phonemes"
             detail = f"{where}: {found}; one each, in seconds, none negative"
             return Drop(utterance.id, "bad durations", detail)
+    if utterance.frames_per_second is not None and utterance.frames_per_second <= 0:
+        detail = f"{where}: frames_per_second is {utterance.frames_per_second:g}; give sampling rate / hop"
+        return Drop(utterance.id, "bad durations", detail)
     return None
 
 

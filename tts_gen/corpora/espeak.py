@@ -5,6 +5,7 @@ recorded speech: its prosody is a formula of the text, and of the pace and pitch
 """
 
 import ctypes
+import itertools
 import random
 import re
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from tts_gen.corpora import UNTIMED, Utterance, write_manifest
 from tts_gen.corpora.building import report, track, write_wav
 from tts_gen.corpora.sentences import sentences
 from tts_gen.corpora.splits import near_duplicates, split
+from tts_gen.text import Word
 
 VOICES = ("en-us+m1", "en-us+m3", "en-us+m7", "en-us+f2", "en-us+f4", "en+m2", "en+f1", "en+f5")
 """speakers of the corpus: American, and British ("en"), each with a variant of the voice"""
@@ -34,7 +36,8 @@ output of a program is not covered by its licence: these files may be used freel
 _SYNCHRONOUS, _PHONEME_EVENTS, _PHONEME_IPA, _NO_EXIT, _UTF8 = 2, 1, 2, 0x8000, 1
 _RATE, _PITCH, _RANGE = 1, 3, 4
 _END, _WORD, _PHONEME = 0, 1, 7
-_IPA = 2  # of espeak_TextToPhonemes
+_IPA, _SEPARATOR = 2, "_"  # of espeak_TextToPhonemes
+_WIDE_MARKS = {ord(wide): mark + " " for wide, mark in zip("，。？！：；、", ",.?!:;,", strict=True)}
 
 
 class _Id(ctypes.Union):
@@ -135,6 +138,24 @@ def synthesize(
 def ipa(text: str, voice: str = "en-us") -> str:
     """The IPA of a text as espeak-ng writes it: phones of a word without a gap, stress marks before vowels, a space
     between words, no punctuation. Empty where there is nothing to say. Not thread-safe."""
+    return _translate(text, voice, _IPA)
+
+
+def words(text: str, voice: str = "en-us") -> list[Word]:
+    """The words of a text in any of espeak-ng's languages ("de", "fr", "cmn"), as read aloud ("25" is two), with their
+    phones in IPA. Not thread-safe. Raises UserError for an unknown voice and for a text with nothing to say."""
+    found: list[Word] = []
+    clauses = re.split(r"([,.?!:;])(?=[\s”’»\")]|$)", text.translate(_WIDE_MARKS))
+    for clause, mark in itertools.zip_longest(clauses[::2], clauses[1::2], fillvalue=""):
+        said = _translate(clause, voice, _IPA | ord(_SEPARATOR) << 8).replace("-", "").split()  # - marks a liaison
+        phones = [tuple(filter(None, word.split(_SEPARATOR))) for word in said]
+        found += [Word("".join(p), (p,), mark if i == len(phones) else "") for i, p in enumerate(phones, 1) if p]
+    if not found:
+        raise UserError(f"espeak-ng finds nothing to say in {text!r}; give at least one word")
+    return found
+
+
+def _translate(text: str, voice: str, mode: int) -> str:
     library, _, data = _library()
     _set_voice(library, data, voice)
     translate = library.espeak_TextToPhonemes
@@ -142,7 +163,7 @@ def ipa(text: str, voice: str = "en-us") -> str:
     translate.argtypes = [ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int]
     rest, clauses = ctypes.c_char_p(text.encode()), []
     while rest.value:  # each call takes one clause and moves on
-        clauses.append(translate(ctypes.byref(rest), _UTF8, _IPA).decode())
+        clauses.append(translate(ctypes.byref(rest), _UTF8, mode).decode())
     # A word of another language is marked so: "(fr)...(en)".
     return " ".join(re.sub(r"\([a-z-]+\)", "", " ".join(clauses)).split())
 
@@ -189,7 +210,8 @@ def _set_voice(library: ctypes.CDLL, data: Path, voice: str) -> None:
     if variant and variant not in variants:
         raise UserError(f"voice {voice!r}: espeak-ng has no variant {variant!r}; it has {', '.join(variants)}")
     if library.espeak_SetVoiceByName(voice.encode()) != 0:
-        raise UserError(f"espeak-ng has no voice {voice!r}; try one of {', '.join(VOICES)}")
+        languages = sorted({path.name for path in (data / "lang").rglob("*") if path.is_file()}, key=str.lower)
+        raise UserError(f"espeak-ng has no voice {voice!r}; its languages are {', '.join(languages)}")
 
 
 def _divide(utterances: list[Utterance], seconds: dict[str, float], seed: int) -> list[Utterance]:

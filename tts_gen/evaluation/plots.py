@@ -267,3 +267,23 @@ def bars(rows: Sequence[dict], unit: str, label: Callable[[dict], str] | None = 
     axis.grid(axis="y", visible=False)
     axis.set_xlabel(unit)
     return _png(figure)
+
+
+@_styled
+def distributions(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], columns: int = 3) -> bytes:
+    """A panel for each title, which names the unit; its lines are label -> (edges [n + 1], counts [n]), each as a share
+    of its own sum. The axis is logarithmic where equal ratios lie between the edges."""
+    figure, axes = _figure(-(-len(panels) // columns), columns, 2.3)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    for axis, (title, of) in zip(axes.flat, panels.items(), strict=False):
+        for label, (edges, counts) in of.items():
+            axis.stairs(counts / max(counts.sum(), 1), edges, label=label, linewidth=1.4, fill=len(of) == 1)
+            if edges[0] > 0 and np.allclose(edges[1:] / edges[:-1], edges[1] / edges[0]):
+                axis.set_xscale("log", base=2)
+                axis.xaxis.set_major_formatter("{x:g}")
+        axis.set_title(title)
+        axis.set_yticks([])
+        if len(of) > 1:
+            axis.legend(fontsize=8)
+    return _png(figure)

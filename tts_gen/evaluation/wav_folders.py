@@ -18,7 +18,7 @@ from tts_gen.evaluation.bootstrap import DRAWS, draws, interval
 from tts_gen.evaluation.mel import mel_floor_rows, mel_rows
 from tts_gen.evaluation.rows import make_row
 from tts_gen.features import mel, pitch
-from tts_gen.features.extract import Unusable, load_wave
+from tts_gen.features.sound import Unusable, load
 
 log = logging.getLogger(__name__)
 
@@ -79,10 +79,12 @@ def _common(reference: Path, generated: Path) -> list[str]:
 def _sound(path: Path, audio: Audio, f0_method: pitch.Method) -> Sound:
     import soxr
 
-    wave, rate = load_wave(path)
-    wave = soxr.resample(wave, rate, audio.sample_rate).astype(np.float32)
     try:
+        recording = load(path)
+        wave = soxr.resample(recording.wave, recording.rate, audio.sample_rate).astype(np.float32)
         return Sound(mel.log_mel(wave, audio), pitch.f0(wave, audio, f0_method))
+    except Unusable as error:
+        raise Unusable(error.reason, f"{path}: {error.detail}") from error
     except ValueError as error:
         raise Unusable("too short", f"{path}: {error}") from error
 

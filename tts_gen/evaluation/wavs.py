@@ -14,7 +14,7 @@ from tts_gen.config import UserError
 from tts_gen.evaluation.compare import Comparison, generated_mels
 from tts_gen.evaluation.generate import sayable
 from tts_gen.evaluation.split import Split
-from tts_gen.features.extract import Unusable, load_wave
+from tts_gen.features.sound import Unusable, load
 from tts_gen.vocoders import write_wav
 
 log = logging.getLogger(__name__)
@@ -44,10 +44,10 @@ def write_wavs(
 
     def recording(i: int) -> np.ndarray:
         try:
-            wave, own = load_wave(Path(entries[i].audio))
+            found = load(Path(entries[i].audio))
         except Unusable as error:
-            raise UserError(f"--wavs: recording of {entries[i].id}: {error.detail}") from error
-        return soxr.resample(wave, own, rate)
+            raise UserError(f"--wavs: recording {entries[i].audio}: {error.reason}: {error.detail}") from error
+        return soxr.resample(found.wave, found.rate, rate)
 
     systems: dict[str, Callable[[int], np.ndarray]] = {
         RECORDINGS: recording, VOCODED: lambda i: vocoder(split.utterances[i].mel),

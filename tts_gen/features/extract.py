@@ -1,134 +1,59 @@
 """One utterance: from a sound file and its text (or alignment) to a Record, or the reason why not."""
 
-from functools import lru_cache
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
-from tts_gen.align import Aligner, AlignmentError, Segment, textgrid
-from tts_gen.align.quality import implausible, quality
-from tts_gen.config import Audio, UserError
+from tts_gen.align.quality import quality
+from tts_gen.config import Audio
 from tts_gen.corpora import Utterance
 from tts_gen.features import durations, mel, pitch, pooling
+from tts_gen.features.loudness import levelled
 from tts_gen.features.record import Record
-from tts_gen.text import PAUSE, parse, words
+from tts_gen.features.segments import segments
+from tts_gen.features.sound import Recording, Unusable, limit
+from tts_gen.features.trimming import cut
+from tts_gen.text import PAUSE
 
-MIN_SECONDS, MAX_SECONDS = 0.5, 12.0
 MIN_PHONEMES, MAX_PHONEMES = 4, 128
 """pauses not counted"""
 MIN_VOICED = 2
 """voiced phonemes; with fewer there is no intonation to learn"""
-SILENCE = 1e-3
-"""largest sample (-60 dB of full scale) of a file that holds nothing audible"""
-OVERLOAD = 2.0
-"""largest sample of a file scaled otherwise than to -1..1; lossy codecs overshoot 1 a little"""
 
 
-class Unusable(Exception):
-    """One utterance is left out. `reason`: short category that drops are counted by; `detail`: file, field, value."""
+@dataclass(frozen=True)
+class Settings:
+    """One for a store."""
 
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
-
-
-def load_wave(path: Path) -> tuple[np.ndarray, int]:
-    """(wave[n] float32, Hz) of any file libsndfile reads, channels averaged. Raises Unusable."""
-    import soundfile
-
-    if not path.is_file():
-        raise Unusable("missing audio", f"{path} does not exist")
-    try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise Unusable("unreadable audio", f"{path}: {error}") from error
-    wave = samples.mean(axis=1)
-    if not np.isfinite(wave).all():
-        raise Unusable("samples not finite", f"{path}: {(~np.isfinite(wave)).sum()} samples are NaN or infinite")
-    return wave, rate
+    audio: Audio = Audio()
+    f0_method: pitch.Method = "dio"
+    loudness: float | None = None
+    """LKFS that recordings are brought to; as they are if not given"""
+    trim: float | None = None
+    """seconds that a pause at either end is shortened to; not at all if not given"""
 
 
-def extract(utterance: Utterance, wave: np.ndarray, rate: int, audio: Audio, f0_method: pitch.Method) -> Record:
-    """The features of wave[n] at `rate` Hz. Raises Unusable when the wave, the text or the alignment will not do."""
+def extract(utterance: Utterance, recording: Recording, settings: Settings) -> Record:
+    """The features of an utterance. Raises Unusable when the recording, the text or the alignment will not do."""
     import soxr
 
-    _check_wave(wave, rate)
-    segments = _segments(utterance, wave, rate)
-    n_phones = sum(s.phoneme.symbol != PAUSE for s in segments)
-    _limit("too few phonemes", "phonemes", n_phones, low=MIN_PHONEMES)
-    _limit("too many phonemes", "phonemes", n_phones, high=MAX_PHONEMES)
+    recording.check()
+    spoken, wave, audio = segments(utterance, recording, settings.trim), recording.wave, settings.audio
+    n_phones = sum(s.phoneme.symbol != PAUSE for s in spoken)
+    limit("too few phonemes", "phonemes", n_phones, low=MIN_PHONEMES)
+    limit("too many phonemes", "phonemes", n_phones, high=MAX_PHONEMES)
+    if settings.trim is not None:
+        spoken, wave = cut(spoken, recording)
+    if settings.loudness is not None:
+        wave = levelled(wave, recording.rate, settings.loudness)
     # Resampling may overshoot full scale a little; what HiFi-GAN's definition is given is left as it is.
-    wave = soxr.resample(wave, rate, audio.sample_rate).astype(np.float32)
+    wave = soxr.resample(wave, recording.rate, audio.sample_rate).astype(np.float32)
     log_mel = mel.log_mel(wave, audio)
     try:
-        duration = durations.fit(segments, len(log_mel), audio)
+        duration = durations.fit(spoken, len(log_mel), audio)
     except ValueError as error:
         raise Unusable("durations do not fill", str(error)) from error
-    is_pause = np.array([s.phoneme.symbol == PAUSE for s in segments])
-    log_f0 = pooling.pool_log_f0(pitch.f0(wave, audio, f0_method), duration, is_pause)
-    _limit("too few voiced phonemes", "voiced phonemes", int((~np.isnan(log_f0)).sum()), low=MIN_VOICED)
-    return Record([s.phoneme for s in segments], duration, log_f0, log_mel)
-
-
-def _check_wave(wave: np.ndarray, rate: int) -> None:
-    seconds = len(wave) / rate
-    _limit("too short", "seconds", seconds, low=MIN_SECONDS)
-    _limit("too long", "seconds", seconds, high=MAX_SECONDS)
-    peak = float(np.abs(wave).max())
-    _limit("silence", "largest sample", peak, low=SILENCE)
-    _limit("samples not in -1..1", "largest sample", peak, high=OVERLOAD)
-
-
-def _segments(utterance: Utterance, wave: np.ndarray, rate: int) -> list[Segment]:
-    seconds = len(wave) / rate
-    if utterance.textgrid is not None:
-        try:
-            return textgrid.read(utterance.textgrid, seconds)
-        except (UserError, OSError) as error:
-            raise Unusable("unusable TextGrid", str(error)) from error
-    if utterance.durations is not None:
-        return _given(utterance)
-    if utterance.phonemes is not None:
-        raise Unusable("phonemes without durations", "give durations or a TextGrid too, or the text alone")
-    if not utterance.language.startswith("en"):
-        raise Unusable("language without aligner", f"language {utterance.language!r}: give phonemes and durations")
-    if not utterance.text.strip():
-        raise Unusable("empty text", "field text is empty")
-    try:
-        segments = _aligner().align(wave, rate, words(utterance.text))
-    except UserError as error:
-        raise Unusable("unusable text", str(error)) from error
-    except AlignmentError as error:
-        raise Unusable(f"alignment: {error}", f"text {utterance.text!r}") from error
-    _check_alignment(segments)
-    return segments
-
-
-def _given(utterance: Utterance) -> list[Segment]:
-    """Segments from the manifest's phonemes and durations."""
-    try:
-        phonemes = parse(utterance.phonemes or ())
-    except (UserError, ValueError) as error:
-        raise Unusable("unusable phonemes", str(error)) from error
-    if len(phonemes) != len(utterance.durations):
-        raise Unusable("durations do not fill", f"{len(phonemes)} phonemes but {len(utterance.durations)} durations")
-    ends = np.cumsum(utterance.durations).tolist()
-    return [Segment(p, start, end) for p, start, end in zip(phonemes, [0.0, *ends[:-1]], ends, strict=True)]
-
-
-def _check_alignment(segments: list[Segment]) -> None:
-    """Beyond the limits the text is another one, or the aligner has slipped. Alignments that were given are trusted."""
-    if found := implausible(quality(segments)):
-        raise Unusable(f"alignment: {found[0]}", " ".join(found))
-
-
-def _limit(reason: str, what: str, value: float, low: float = -np.inf, high: float = np.inf) -> None:
-    if not low <= value <= high:
-        bound = f"at least {low:g}" if value < low else f"at most {high:g}"
-        raise Unusable(reason, f"{what} {value:.4g}, accepted is {bound}")
-
-
-@lru_cache(maxsize=1)
-def _aligner() -> Aligner:
-    """One for each process: it loads a model."""
-    return Aligner()
+    is_pause = np.array([s.phoneme.symbol == PAUSE for s in spoken])
+    log_f0 = pooling.pool_log_f0(pitch.f0(wave, audio, settings.f0_method), duration, is_pause)
+    limit("too few voiced phonemes", "voiced phonemes", int((~np.isnan(log_f0)).sum()), low=MIN_VOICED)
+    return Record([s.phoneme for s in spoken], duration, log_f0, log_mel, quality(spoken))

@@ -11,16 +11,30 @@ from typing import Any
 from tts_gen.config import UserError
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replaces `path` at once, so that nobody ever sees half a file; leaves it alone where it holds `text` already."""
-    if path.is_file() and path.read_bytes() == text.encode():
-        return
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name to write to; what stands there in the end takes `path`'s place at once: nobody ever sees half a file."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno and not error.filename:  # a full disk names none
+            error.filename = str(path)
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Whole or not at all; a file that holds `text` already is left alone."""
+    data = text.encode()
+    if path.is_file() and path.read_bytes() == data:
+        return
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,7 +1,7 @@
 """One utterance as it stands in a shard: a msgpack map, phonemes as symbols, so that shards need no inventory."""
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgpack
 import numpy as np
@@ -20,6 +20,8 @@ class Record:
     """[N] float32 natural log of Hz, NaN where unvoiced"""
     mel: np.ndarray
     """[T, M] float32 log-mel"""
+    figures: dict[str, float] = field(default_factory=dict)
+    """of the alignment (align.quality); they do not go into the shard"""
 
     def __post_init__(self) -> None:
         if not len(self.phonemes) == len(self.duration) == len(self.log_f0):

@@ -12,7 +12,7 @@ import numpy as np
 from tts_gen.config import Audio, UserError
 from tts_gen.corpora import Utterance
 from tts_gen.features import record
-from tts_gen.features.files import write_json
+from tts_gen.features.files import replacing, write_json
 from tts_gen.features.index import Entry, Index
 from tts_gen.features.inventory import UNKNOWN, Inventory, training_labels
 from tts_gen.features.record import Record
@@ -22,15 +22,17 @@ from tts_gen.text import PAUSE
 
 
 def write_shard(path: Path, payloads: Sequence[bytes]) -> None:
-    """An ArrayRecord file with one record a payload, whole or absent."""
+    """An ArrayRecord file with one record a payload, whole or absent. Raises OSError when it cannot be written."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
-    for payload in payloads:
-        writer.write(payload)
-    writer.close()
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        try:
+            writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
+            for payload in payloads:
+                writer.write(payload)
+            writer.close()
+        except RuntimeError as error:
+            raise OSError(str(error)) from error
 
 
 def entry(utterance: Utterance, shard: str, position: int, n_phonemes: int, n_frames: int, checksum: int) -> Entry:
@@ -84,7 +86,9 @@ def finish(root: Path, audio: Audio, index: Sequence[Entry]) -> bool:
         voiced.update(np.array(values["symbols"])[~np.isnan(values["log_f0"])].tolist())
         builder.add(e.speaker, values["log_f0"], values["duration"], values["mel"])
     if unseen := sorted(elsewhere - set(counts) - {PAUSE}):
-        logging.getLogger(__name__).warning("phonemes %s: none in the training split", ", ".join(unseen))
+        logging.getLogger(__name__).warning(
+            "phonemes %s: none in the training split; alignment.csv has the utterances", ", ".join(unseen)
+        )
         counts.update({symbol: 0 for symbol in unseen})
     inventory = Inventory.build(counts, voiced, speakers, styles)
     inventory.save(root / INVENTORY)

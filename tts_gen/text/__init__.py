@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tts_gen.config import UserError
-from tts_gen.text.classes import PAUSE, phone_class
+from tts_gen.text.classes import ARPABET_VOWELS, PAUSE, phone_class
 from tts_gen.text.normalise import PUNCTUATION, normalise
 from tts_gen.text.pronounce import pronounce
 
 __all__ = [
+    "FIRST",
+    "LAST",
     "PAUSE",
     "PUNCTUATION",
     "Phoneme",
@@ -22,6 +24,7 @@ __all__ = [
     "parse",
     "phonemes",
     "phone_class",
+    "spelled",
     "word_phonemes",
     "words",
 ]
@@ -77,7 +80,7 @@ def phonemes(words: list[Word], choice: list[int] | None = None, pauses: bool = 
 
 
 def word_phonemes(symbols: Sequence[str], punctuation: str = "") -> list[Phoneme]:
-    """One word's phones, with the word's edges; stress is written as a digit ("AH0", "ə0") or in IPA ("ˈə")."""
+    """One word's phones, with the word's edges; stress is written as ARPAbet does ("AH0") or in IPA ("ˈə")."""
     last = len(symbols) - 1
     return [
         Phoneme(*_split_stress(s), FIRST * (i == 0) + LAST * (i == last), PUNCTUATION.index(punctuation))
@@ -109,7 +112,7 @@ def notation(phonemes: Sequence[Phoneme]) -> list[str]:
     """The inverse of `parse`."""
     written: list[str] = []
     for phoneme, following in zip(phonemes, [*phonemes[1:], Phoneme(PAUSE)], strict=True):
-        written.append(_join_stress(phoneme))
+        written.append(spelled(phoneme))
         if phoneme.edge & LAST:
             mark = PUNCTUATION[phoneme.punctuation]
             written += [mark] if mark else [WORD_BOUNDARY] if following.symbol != PAUSE else []
@@ -117,13 +120,16 @@ def notation(phonemes: Sequence[Phoneme]) -> list[str]:
 
 
 def _split_stress(symbol: str) -> tuple[str, int]:
-    if m := re.fullmatch(r"(\D+)([012])", symbol):
-        return m[1], int(m[2]) + 1
+    if symbol[-1:] in tuple("012") and symbol[:-1] in ARPABET_VOWELS:
+        return symbol[:-1], int(symbol[-1]) + 1
     bare = re.sub("[ˈˌ]", "", symbol)
     if bare != symbol:
         return bare, 2 if "ˈ" in symbol else 3
     return symbol, int(phone_class(symbol) == "vowel")
 
 
-def _join_stress(phoneme: Phoneme) -> str:
-    return f"{phoneme.symbol}{phoneme.stress - 1}" if phoneme.stress else phoneme.symbol
+def spelled(phoneme: Phoneme) -> str:
+    """The phone with its stress, as `word_phonemes` reads it."""
+    if phoneme.symbol in ARPABET_VOWELS and phoneme.stress:
+        return f"{phoneme.symbol}{phoneme.stress - 1}"
+    return ("", "", "ˈ", "ˌ")[phoneme.stress] + phoneme.symbol

@@ -12,8 +12,8 @@ _ARPABET = {
     "affricate": "CH JH",
     "pause": PAUSE,
 }
-_IPA = {
-    "vowel": "aeiouyæøœɐɑɒɔəɘɚɛɜɝɞɤɨɪɯɵɶʉʊʌʏᵻ",
+_IPA = {  # and the vowels of SAMPA that are no name in ARPAbet
+    "vowel": "aeiouyæøœɐɑɒɔəɘɚɛɜɝɞɤɨɪɯɵɶʉʊʌʏᵻAEIOU@{}&1236789",
     "stop": "pbtdkgɡcɟqɢʔʈɖɾ",
     "fricative": "fvθðszʃʒxɣhɦçʝχʁħʕʂʐɸβɕʑɬɮ",
     "nasal": "mnŋɲɳɴɱ",
@@ -27,9 +27,13 @@ ARPABET_VOWELS = frozenset(_ARPABET["vowel"].split())
 
 
 def phone_class(symbol: str) -> str:
-    """One of CLASSES for a phone without stress: ARPAbet by name, IPA by its first characters."""
-    if symbol in _BY_SYMBOL:
-        return _BY_SYMBOL[symbol]
+    """One of CLASSES for a phone without stress: ARPAbet by name, IPA and SAMPA by its first characters.
+
+    ARPAbet's names of two letters are known in lower case too, as Festival writes them; what is in no table is "other".
+    """
+    name = symbol.upper() if len(symbol) == 2 else symbol
+    if name in _BY_SYMBOL:
+        return _BY_SYMBOL[name]
     if symbol.startswith(_AFFRICATES):
         return "affricate"
     return _BY_CHARACTER.get(symbol[:1], "other")
