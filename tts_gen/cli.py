@@ -7,14 +7,8 @@ from pathlib import Path
 
 from tts_gen import command, convert
 from tts_gen.config import UserError
+from tts_gen.corpora import command as corpora
 from tts_gen.evaluation.listening import command as listening
-
-
-def _corpus(options: argparse.Namespace) -> None:
-    from tts_gen.corpora import CORPORA
-
-    extra = {"debs": options.deb} if options.deb else {}
-    print(CORPORA[options.name](options.directory, workers=options.workers, seed=options.seed, **extra))
 
 
 def _prepare(options: argparse.Namespace) -> None:
@@ -143,13 +137,7 @@ def _parser() -> argparse.ArgumentParser:
 
     subcommand = functools.partial(command.subcommand, commands)
 
-    sub = subcommand("corpus", _corpus, "get a corpus of speech and write its manifest")
-    names = "asterisk: one speaker, 24 min; queen: 4.4 h of acted speech; espeak: synthetic, needs no download"
-    sub.add_argument("name", choices=("asterisk", "queen", "espeak"), help=names)
-    sub.add_argument("directory", type=Path, metavar="DIR")
-    sub.add_argument("--deb", type=Path, action="append", help="a .deb file to read instead of downloading it (repeat)")
-    sub.add_argument("--workers", type=command.count, default=2)
-    sub.add_argument("--seed", type=int, default=0, help="of the split into train, val and test")
+    corpora.add(commands)
 
     sub = subcommand("prepare", _prepare, "features from a manifest: aligned phonemes, f0, mels, statistics")
     sub.add_argument("manifest", type=Path, metavar="MANIFEST")
