@@ -6,6 +6,7 @@ one of the same name in SPOILERS adds faulty lines and files, and says how each 
 
 import codecs
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -207,7 +208,7 @@ def spoil_esd(made: Made, clip: Clip) -> dict[str, str]:
         made.drops[name] = "no text"
     return {
         "0011_000099": "missing audio", "0011_000098": "missing columns", "0011_000097": "no text",
-        "0011.txt line 12": "missing columns", "0001_000099": "undecodable text", "0011_000096": "no text",
+        "0011.txt line 11": "missing columns", "0001_000099": "undecodable text", "0011_000096": "no text",
         "0011_000001": "duplicate id",
     }  # fmt: skip
 
@@ -279,9 +280,12 @@ def spoil_folder(made: Made, clip: Clip) -> dict[str, str]:
     write(made.source / "broken.txt", "A.")
     write(made.source / "..x.wav", clip)
     write(made.source / "..x.txt", "A.")
+    write(made.source / os.fsdecode(b"caf\xe9.wav"), b"")
+    write(made.source / os.fsdecode(b"caf\xe9.txt"), "A.")
     return {
         "no-text": "no text", "latin": "not UTF-8", "two words": "unsafe id", "empty": "no text", "timed": "no text",
         "ann_a1": "duplicate id", "gone.txt": "missing audio", "broken": "unreadable audio", "..x": "unsafe id",
+        "caf\\udce9": "unsafe id",
     }  # fmt: skip
 
 

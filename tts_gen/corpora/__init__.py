@@ -64,6 +64,11 @@ class Drop:
     detail: str = ""
     """names the file, the field and the value"""
 
+    def __post_init__(self) -> None:
+        # Names of files can hold bytes that are no text, and could be neither printed nor written.
+        for name in ("id", "detail"):
+            object.__setattr__(self, name, getattr(self, name).encode(errors="backslashreplace").decode())
+
 
 def read_manifest(path: str | Path) -> tuple[list[Utterance], list[Drop]]:
     """The utterances of a manifest, and one Drop for each line that is not one.

@@ -38,14 +38,13 @@ def build(
     utterances, drops = _usable(READERS[name].read(source, **options))
     seconds, unreadable = _measure(utterances, workers)
     utterances, drops = [u for u in utterances if u.id in seconds], drops + unreadable
-    if utterances:
-        utterances, how = divide(utterances, [seconds[u.id] for u in utterances], hold_out, seed)
-    report(name, utterances, seconds, drops)
+    divided, how = divide(utterances, [seconds[u.id] for u in utterances], hold_out, seed) if utterances else ([], "")
+    report(name, divided, seconds, drops)
     print(f"  {how}")
-    report_recurring(utterances)
+    report_recurring(divided)
     directory.mkdir(parents=True, exist_ok=True)
     write_drops(directory / "drops.jsonl", drops)
-    write_manifest(directory / "manifest.jsonl", utterances)
+    write_manifest(directory / "manifest.jsonl", divided)
     return directory / "manifest.jsonl"
 
 
@@ -122,5 +121,5 @@ def _seconds(utterance: Utterance) -> float | Drop:
         return Drop(utterance.id, "missing audio", f"{utterance.audio} does not exist")
     try:
         return soundfile.info(utterance.audio).duration
-    except (soundfile.SoundFileError, OSError) as error:
+    except (soundfile.SoundFileError, OSError, UnicodeEncodeError) as error:  # the last for a name that is no text
         return Drop(utterance.id, "unreadable audio", f"{utterance.audio}: {error}")

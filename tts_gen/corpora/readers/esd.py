@@ -40,8 +40,10 @@ def read(source: Path) -> Iterator[Utterance | Drop]:
             else:
                 split = SPLIT_OF[part[0]] if part else "train"
                 yield Utterance(audio.stem, audio, text, folder.name, emotion.lower(), split, language=language)
-        for name in texts.keys() - {audio.stem for audio in sounds}:
-            yield Drop(name, "missing audio", f"{folder}: no {name}.wav")
+        spoken = {audio.stem for audio in sounds}
+        for name, text in texts.items():
+            if name not in spoken:
+                yield text if isinstance(text, Drop) else Drop(name, "missing audio", f"{folder} has no {name}.wav")
 
 
 def _texts(transcript: Path, speaker: str, language: str) -> Iterator[tuple[str, str | Drop]]:
