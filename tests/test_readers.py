@@ -91,6 +91,7 @@ def test_a_corpus_of_faults_alone_is_an_error_that_lists_them(tmp_path):
     (tmp_path / "lj/wavs").mkdir()
     with pytest.raises(UserError, match="no utterance is left\n  dropped 1: missing audio, such as LJ001-0001 .*wav"):
         build("ljspeech", tmp_path / "out", tmp_path / "lj")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["drops.jsonl"]
 
 
 def test_the_command_writes_a_manifest_that_refers_to_the_source(tmp_path, monkeypatch, capsys):

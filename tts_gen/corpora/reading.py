@@ -39,11 +39,11 @@ def build(
     seconds, unreadable = _measure(utterances, workers)
     utterances, drops = [u for u in utterances if u.id in seconds], drops + unreadable
     divided, how = divide(utterances, [seconds[u.id] for u in utterances], hold_out, seed) if utterances else ([], "")
-    report(name, divided, seconds, drops)
-    print(f"  {how}")
-    report_recurring(divided)
     directory.mkdir(parents=True, exist_ok=True)
     write_drops(directory / "drops.jsonl", drops)
+    report(name, divided, seconds, drops)
+    print(f"  {how}; all that was dropped: {directory / 'drops.jsonl'}")
+    report_recurring(divided)
     write_manifest(directory / "manifest.jsonl", divided)
     return directory / "manifest.jsonl"
 
@@ -67,7 +67,7 @@ def divide(
     groups = _groups(utterances, hold_out)
     splits = split(groups, seconds, [""] * len(groups), seed)
     divided = [replace(u, group=g, split=s) for u, g, s in zip(utterances, groups, splits, strict=True)]
-    return divided, f"split: no {hold_out} is in two of them, drawn with seed {seed}"
+    return divided, f"split: held out by {hold_out}, seed {seed}"
 
 
 def _official(utterances: Sequence[Utterance], groups: Sequence[str]) -> tuple[list[Utterance], str]:
@@ -78,7 +78,7 @@ def _official(utterances: Sequence[Utterance], groups: Sequence[str]) -> tuple[l
     names = [g if len(splits[g]) == 1 else f"{g}.{u.split}" for u, g in zip(utterances, groups, strict=True)]
     kept = [replace(u, group=name) for u, name in zip(utterances, names, strict=True)]
     parted = sum(len(s) > 1 for s in splits.values())
-    return kept, f"split: the corpus's own; it parts {parted} of {len(splits)} groups"
+    return kept, f"split: the corpus's own, in which {parted} of {len(splits)} groups are in several"
 
 
 def _groups(utterances: Sequence[Utterance], by: str) -> list[str]:

@@ -91,8 +91,10 @@ def _utterance(
         return Drop(id, reason, f"{where}: {len(row)} columns, the heading has {len(names)}")
     try:
         return from_dict(Utterance, {"language": language} | values | _convert(values, folder) | {"id": id}, where)
-    except (UserError, ValueError) as error:
-        return Drop(id, "bad field", f"{where}: {error}".replace(f"{where}: {where}", where))
+    except UserError as error:
+        return Drop(id, "bad field", str(error))
+    except ValueError as error:
+        return Drop(id, "bad field", f"{where}: durations: {error}")
 
 
 def _convert(values: Mapping[str, str], folder: Path) -> dict:
