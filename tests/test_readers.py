@@ -5,7 +5,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
-from layouts import CLIPS, MAKERS, SPOILERS, write
+from layout_faults import SPOILERS
+from layouts import CLIPS, MAKERS, write
 
 from tts_gen import cli
 from tts_gen.config import UserError
