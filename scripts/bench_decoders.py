@@ -21,8 +21,14 @@ CASES = {
     "glow": ("flow", {"steps": 12, "width": 192, "layers": 4, "kernel": 5, "prior": "given"}, 4, 500, 2 * MELS),
     "grad": (
         "diffusion",
-        {"network": "unet2d", "widths": (64, 128, 256), "heads": 4, "head_width": 32, "prior_mean": "given",
-         "predict": "score"},
+        {
+            "network": "unet2d",
+            "widths": (64, 128, 256),
+            "heads": 4,
+            "head_width": 32,
+            "prior_mean": "given",
+            "predict": "score",
+        },
         4,
         172,
         MELS,

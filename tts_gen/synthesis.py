@@ -67,9 +67,7 @@ def speak(texts: Sequence[str], prosody: Run, acoustic: Run, controls: Controls 
     speaker, style = _voice(prosody, controls)
     sentences = [_read(t, prosody, speaker, style) for t in texts]
     prosody_key, acoustic_key = jax.random.split(jax.random.key(controls.seed))
-    spoken = add_prosody(
-        sentences, prosody, prosody_key, controls.prosody_temperature, controls.pace, controls.pitch
-    )
+    spoken = add_prosody(sentences, prosody, prosody_key, controls.prosody_temperature, controls.pace, controls.pitch)
     mels = mels_of(spoken, acoustic, acoustic_key, controls.acoustic_temperature)
     return [Spoken(f, mel) for f, mel in zip(spoken, mels, strict=True)]
 
