@@ -1,8 +1,9 @@
-"""Faults that can befall the corpora of `layouts`: lines and files are added, and the answer says how each is dropped."""
+"""Faults that can befall the corpora of `layouts`: what is added to each, and how a reader shall drop it."""
 
 import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from layouts import Clip, Made, write
 
