@@ -20,7 +20,7 @@ def spoil_ljspeech(made: Made, clip: Clip) -> dict[str, str]:
     return {
         "LJ009-0001": "missing audio", "LJ009-0002": "missing columns", "LJ009-0003": "no text",
         "LJ001-0001": "duplicate id", "LJ009 1": "unsafe id", "../LJ009": "unsafe id", "a/b": "unsafe id",
-        "LJ009-0004": "unreadable audio", "LJ009-0005": "missing columns", "line 17": "not UTF-8",
+        "LJ009-0004": "unreadable audio", "LJ009-0005": "too many columns", "line 17": "not UTF-8",
     }  # fmt: skip
 
 

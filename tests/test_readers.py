@@ -11,7 +11,7 @@ from layouts import CLIPS, MAKERS, write
 from tts_gen import cli
 from tts_gen.config import UserError
 from tts_gen.corpora import Utterance, read_manifest
-from tts_gen.corpora.readers import READERS, esd
+from tts_gen.corpora.readers import READERS, esd, table
 from tts_gen.corpora.reading import build
 
 OFFICIAL = {"libritts", "esd", "hifi_tts", "table"}
@@ -151,3 +151,55 @@ def test_esd_without_folders_of_splits(tmp_path):
 )
 def test_esd_encodings(line, language, text):
     assert esd._decode(line, language) == text
+
+
+def test_an_official_split_that_parts_a_chapter_is_kept_and_told(tmp_path, capsys):
+    made = MAKERS["hifi_tts"](tmp_path, CLIPS)
+    train, test = (made.source / f"92_manifest_clean_{split}.json" for split in ("train", "test"))
+    first, *rest = train.read_text().splitlines()
+    write(train, "\n".join(rest))
+    write(test, first)
+    utterances, _ = read_manifest(build("hifi_tts", tmp_path / "out", made.source))
+    parted = {u.group: u.split for u in utterances if "92_11216_thousandnights8_train_0" in u.group}
+    assert parted == {f"92_11216_thousandnights8_train_0_anonymous.{split}": split for split in ("train", "test")}
+    assert "in which 1 of 7 groups are in several" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("hold_out", ["speaker", "chapter"])
+def test_what_no_utterance_has_cannot_be_held_out(hold_out, tmp_path):
+    write(tmp_path / "flat/a.wav", CLIPS[0])
+    write(tmp_path / "flat/a.txt", "A.")
+    with pytest.raises(UserError, match=f"no utterance of this corpus has a {hold_out}; try --hold-out prompt"):
+        build("folder", tmp_path / "out", tmp_path / "flat", hold_out)
+
+
+def read_table(tmp_path, text, **options):
+    write(tmp_path / "list.tsv", text)
+    return list(table.read(tmp_path / "list.tsv", **options))
+
+
+def test_a_table_with_tabs_has_no_quoting_and_all_fields(tmp_path, capsys):
+    rows = [
+        "id\taudio\ttext\tphonemes\tdurations\ttextgrid\tvotes",
+        '1\ta.mp3\t"Quoted.\tAH0 | T .\t0.1 0.2\tx/a.TextGrid\t2',
+    ]
+    (utterance,) = read_table(tmp_path, "\n".join(rows), audio_folder=tmp_path / "clips", language="de")
+    assert utterance == Utterance(
+        "1", tmp_path / "clips/a.mp3", '"Quoted.', language="de", phonemes=("AH0", "|", "T", "."),
+        durations=(0.1, 0.2), textgrid=tmp_path / "x/a.TextGrid",
+    )  # fmt: skip
+    assert capsys.readouterr().err == "list.tsv: columns not used: votes\n"
+
+
+def test_a_table_s_semicolons_and_faulty_durations(tmp_path):
+    good, bad = read_table(tmp_path, 'audio;text;durations\na.wav;"Yes; no.";\nb.wav;No.;long\n')
+    assert good.text == "Yes; no." and (bad.id, bad.reason) == ("b", "bad field")
+    assert bad.detail == "list.tsv line 3: durations: could not convert string to float: 'long'"
+
+
+def test_a_table_s_columns_must_be_named(tmp_path):
+    with pytest.raises(UserError, match="expected the columns audio, and text or phonemes, found path, sentence; say"):
+        read_table(tmp_path, "path\tsentence\n")
+    for column in ("text=words", "txt=sentence", "sentence"):
+        with pytest.raises(UserError, match=f"--column {column}: give FIELD=NAME.*: path, sentence$"):
+            read_table(tmp_path, "path\tsentence\n", column=[column])

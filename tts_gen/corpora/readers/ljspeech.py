@@ -34,7 +34,7 @@ def _utterance(line: bytes, wavs: Path, number: int) -> Utterance | Drop:
         return Drop(f"line {number}", "not UTF-8", f"metadata.csv line {number}: {error}")
     if not 1 <= len(texts) <= 2:
         detail = f"metadata.csv line {number}: {len(texts) + 1} columns, expected id|text or id|text|normalised text"
-        return Drop(name or f"line {number}", "missing columns", detail)
+        return Drop(name or f"line {number}", "missing columns" if not texts else "too many columns", detail)
     text = next((t.strip() for t in reversed(texts) if t.strip()), "")
     chapter = re.fullmatch(r"(LJ\d{3})-\d{4}", name)
     known = {"speaker": "lj", "group": chapter[1], "licence": "public domain"} if chapter else {}

@@ -8,8 +8,9 @@ quotation marks are text, as in Common Voice and LJSpeech; else they enclose cel
 import csv
 import dataclasses
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tts_gen.config import UserError, from_dict
 from tts_gen.corpora import Drop, Utterance
@@ -24,6 +25,13 @@ OPTIONS = {
     "audio_folder": {"type": Path, "help": "what audio is relative to, instead of the table's folder"},
     "language": {"default": "en", "help": "of rows that do not say"},
 }  # fmt: skip
+Converter = Callable[[str], Any]
+CONVERTERS: dict[str, Converter] = {
+    "split": lambda name: SPLIT_OF.get(name.lower(), name),
+    "phonemes": str.split,
+    "durations": lambda text: [float(part) for part in text.split()],
+}
+"""of fields that are not text, whatever the table"""
 FIELDS = [field.name for field in dataclasses.fields(Utterance)]
 
 
@@ -38,7 +46,12 @@ def read(
         heading = lines.readline().rstrip("\r\n")
         separator = next((mark for mark in "\t|;" if mark in heading), ",")
         names = next(csv.reader([heading], delimiter=separator), [])
-        field_of = _fields(source, names, column)
+        fields = _fields(source, names, column)
+        converters = {
+            **CONVERTERS,
+            "audio": (audio_folder or source.parent).absolute().joinpath,
+            "textgrid": source.parent.absolute().joinpath,
+        }
         quoting = csv.QUOTE_NONE if separator in "\t|" else csv.QUOTE_MINIMAL
         rows = csv.reader(lines, delimiter=separator, quoting=quoting)
         while True:
@@ -51,11 +64,11 @@ def read(
                 return
             if row:
                 where = f"{source.name} line {rows.line_num + 1}"
-                yield _utterance(row, names, field_of, where, (audio_folder or source.parent).absolute(), language)
+                yield _utterance(row, fields, converters, language, where)
 
 
-def _fields(source: Path, names: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
-    """Column -> field of Utterance."""
+def _fields(source: Path, names: Sequence[str], columns: Sequence[str]) -> list[str | None]:
+    """The field of Utterance that each column is, if any."""
     field_of = {name: name for name in names if name in FIELDS}
     for column in columns:
         field, _, name = column.partition("=")
@@ -73,37 +86,25 @@ def _fields(source: Path, names: Sequence[str], columns: Sequence[str]) -> dict[
         )
     if unused := [name for name in names if name not in field_of]:
         print(f"{source.name}: columns not used: {', '.join(unused)}", file=sys.stderr)
-    return field_of
+    return [field_of.get(name) for name in names]
 
 
 def _utterance(
-    row: Sequence[str], names: Sequence[str], field_of: Mapping[str, str], where: str, folder: Path, language: str
+    row: Sequence[str], fields: Sequence[str | None], converters: Mapping[str, Converter], language: str, where: str
 ) -> Utterance | Drop:
-    values = {field_of[n]: v.strip() for n, v in zip(names, row) if n in field_of and v.strip()}
-    audio = values.get("audio", "")
-    id = values.get("id") or Path(audio).stem or where
+    values = {field: cell.strip() for field, cell in zip(fields, row) if field and cell.strip()}
+    id = values.get("id") or Path(values.get("audio", "")).stem or where
     try:
         "".join(row).encode()
     except UnicodeEncodeError:
         return Drop(where, "not UTF-8", f"{where}: {id!r}")
-    if len(row) != len(names):
-        reason = "missing columns" if len(row) < len(names) else "too many columns"
-        return Drop(id, reason, f"{where}: {len(row)} columns, the heading has {len(names)}")
+    if len(row) != len(fields):
+        reason = "missing columns" if len(row) < len(fields) else "too many columns"
+        return Drop(id, reason, f"{where}: {len(row)} columns, the heading has {len(fields)}")
     try:
-        return from_dict(Utterance, {"language": language} | values | _convert(values, folder) | {"id": id}, where)
+        converted = {name: converters.get(name, str)(value) for name, value in values.items()}
+        return from_dict(Utterance, {"language": language} | converted | {"id": id}, where)
     except UserError as error:
         return Drop(id, "bad field", str(error))
     except ValueError as error:
         return Drop(id, "bad field", f"{where}: durations: {error}")
-
-
-def _convert(values: Mapping[str, str], folder: Path) -> dict:
-    """Fields that are not text, from their text."""
-    converters = {
-        "audio": folder.joinpath,
-        "textgrid": folder.joinpath,
-        "split": lambda name: SPLIT_OF.get(name.lower(), name),
-        "phonemes": str.split,
-        "durations": lambda text: [float(part) for part in text.split()],
-    }
-    return {name: converters[name](value) for name, value in values.items() if name in converters}
