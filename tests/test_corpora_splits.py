@@ -1,4 +1,5 @@
 import random
+from itertools import combinations
 
 import pytest
 from hypothesis import given, settings
@@ -46,6 +47,13 @@ def test_groups_are_transitive_and_do_not_depend_on_order():
     }
     groups = {"a": "a", "b": "a", "c": "a", "d": "d"}
     assert near_duplicates(texts) == near_duplicates(dict(reversed(texts.items()))) == groups
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=14), max_size=12))
+def test_near_duplicates_are_those_of_all_pairs(prompts):
+    texts = {f"{i:02d}": " ".join(words) for i, words in enumerate(prompts)}
+    pairs = [p for p in combinations(texts, 2) if len(set(near_duplicates({i: texts[i] for i in p}).values())) == 1]
+    assert near_duplicates(texts) == merge(texts, pairs)
 
 
 def test_merge():

@@ -24,7 +24,7 @@ ALLOWED = {
     "config": "",
     "progress": "",
     "text": "config",
-    "corpora": "config text progress",
+    "corpora": "config text progress command",
     "align": "config text",
     "features": "config text corpora align progress",
     "plan": "config features",

@@ -7,14 +7,8 @@ from pathlib import Path
 
 from tts_gen import command, convert
 from tts_gen.config import UserError
+from tts_gen.corpora import command as corpora
 from tts_gen.evaluation.listening import command as listening
-
-
-def _corpus(options: argparse.Namespace) -> None:
-    from tts_gen.corpora import CORPORA
-
-    extra = {"debs": options.deb} if options.deb else {}
-    print(CORPORA[options.name](options.directory, workers=options.workers, seed=options.seed, **extra))
 
 
 def _align(options: argparse.Namespace) -> None:
@@ -168,13 +162,7 @@ def _parser() -> argparse.ArgumentParser:
 
     subcommand = functools.partial(command.subcommand, commands)
 
-    sub = subcommand("corpus", _corpus, "get a corpus of speech and write its manifest")
-    names = "asterisk: one speaker, 24 min; queen: 4.4 h of acted speech; espeak: synthetic, needs no download"
-    sub.add_argument("name", choices=("asterisk", "queen", "espeak"), help=names)
-    sub.add_argument("directory", type=Path, metavar="DIR")
-    sub.add_argument("--deb", type=Path, action="append", help="a .deb file to read instead of downloading it (repeat)")
-    sub.add_argument("--workers", type=command.count, default=2)
-    sub.add_argument("--seed", type=int, default=0, help="of the split into train, val and test")
+    corpora.add(commands)
 
     sub = subcommand("align", _align, "phone times by the built-in aligner (English), as TextGrids")
     sub.add_argument("manifest", type=Path, metavar="MANIFEST")
@@ -218,7 +206,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--acoustic-temperature", type=command.not_negative, default=0.667)
     sub.add_argument("--temperature", type=command.not_negative, default=0.667, help="of a joint run")
     sub.add_argument("--guidance", type=command.not_negative, default=0.0, metavar="W", help=command.GUIDANCE)
-    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--seed", type=command.whole, default=0)
     sub.add_argument("--speaker", help="needed when the runs know several")
     sub.add_argument("--style", help="the unlabelled utterances' by default")
     sub.add_argument("--pace", type=command.positive, default=1.0, help="2 is twice as fast")
@@ -240,7 +228,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--f0", choices=("dio", "pyin"), default="dio", help="of wavs: WORLD's tracker, or librosa's pYIN")
     sub.add_argument("--normalised", action="store_true", help="log_f0 is in the speakers' standard deviations already")
     sub.add_argument("--frame-seconds", type=command.positive, metavar="S", help="of a frame, 256 / 22050 if not given")
-    sub.add_argument("--seed", type=int, default=0, help="of intervals and halves")
+    sub.add_argument("--seed", type=command.whole, default=0, help="of intervals and halves")
 
     sub = commands.add_parser("convert", help="official PyTorch checkpoints, read without PyTorch")
     kinds = sub.add_subparsers(dest="kind", required=True, metavar="WHAT")

@@ -1,4 +1,5 @@
 """Corpora: what an utterance is, the manifest that lists them, and the corpora that this package can fetch or make.
+`readers` knows the layouts of corpora that are on disk already.
 
 A manifest is a JSONL file: one utterance a line, its fields those of `Utterance`, `audio` and `alignment` relative to
 the file.
@@ -68,6 +69,11 @@ class Drop:
     detail: str = ""
     """names the file, the field and the value"""
 
+    def __post_init__(self) -> None:
+        # Names of files can hold bytes that are no text, and could be neither printed nor written.
+        for name in ("id", "detail"):
+            object.__setattr__(self, name, getattr(self, name).encode(errors="backslashreplace").decode())
+
 
 def read_manifest(path: str | Path) -> tuple[list[Utterance], list[Drop]]:
     """The utterances of a manifest, and one Drop for each line that is not one.
@@ -121,11 +127,11 @@ def _read_line(line: bytes, path: Path, number: int) -> Utterance | Drop:
         utterance = from_dict(Utterance, values | paths, where)
     except UserError as error:
         return Drop(label, "bad field", str(error))
-    return _check(utterance, where) or utterance
+    return check(utterance, where) or utterance
 
 
-def _check(utterance: Utterance, where: str) -> Drop | None:
-    """What the types of the fields alone do not say."""
+def check(utterance: Utterance, where: str) -> Drop | None:
+    """Why an utterance cannot be used, in what the types of its fields alone do not say; `where` it was found."""
     if not re.fullmatch(r"\w[\w.-]{0,199}", utterance.id):
         detail = f"{where}: id {utterance.id[:40]!r} may hold letters, digits, _, - and . only, not - or . first"
         return Drop(utterance.id, "unsafe id", detail)
@@ -144,15 +150,22 @@ def _check(utterance: Utterance, where: str) -> Drop | None:
 
 
 def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
-    """Writes the manifest in one piece: an interrupted run leaves the old file, or none.
-
-    Fields at their default are left out.
-    """
+    """Fields at their default are left out."""
     path = Path(path).absolute()
+    _write_lines(path, (_to_json(utterance, path.parent) for utterance in utterances))
+
+
+def write_drops(path: Path, drops: Iterable[Drop]) -> None:
+    """One a line, as `tts-gen prepare` lists its own."""
+    _write_lines(path, map(dataclasses.asdict, drops))
+
+
+def _write_lines(path: Path, rows: Iterable[dict]) -> None:
+    """In one piece: an interrupted run leaves the old file, or none."""
     temporary = path.with_name(path.name + ".part")
     with temporary.open("w", encoding="utf-8") as file:
-        for utterance in utterances:
-            file.write(json.dumps(_to_json(utterance, path.parent), ensure_ascii=False) + "\n")
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
     os.replace(temporary, path)
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from tts_gen.config import UserError
 from tts_gen.corpora import SPLITS, Drop, Utterance
+from tts_gen.corpora.splits import normalise
 from tts_gen.progress import progress
 
 Item = TypeVar("Item")
@@ -95,3 +96,12 @@ def report(name: str, utterances: Sequence[Utterance], seconds: Mapping[str, flo
         print(f"  {split}: {len(part)} utterances in {groups} groups, {sum(seconds[u.id] for u in part):.0f} seconds")
     for line in dropped:
         print(line)
+
+
+def report_recurring(utterances: Sequence[Utterance]) -> None:
+    """Prints how many prompts of val and test are one of train too: groups larger than a prompt allow it."""
+    trained = {normalise(u.text) for u in utterances if u.split == "train"}
+    for name in ("val", "test"):
+        recurring = [w for u in utterances if u.split == name and (w := normalise(u.text)) and w in trained]
+        long = sum(len(w) >= 4 for w in recurring)
+        print(f"  {name}: {len(recurring)} prompts ({long} of four words or more) that are a prompt of train too")

@@ -21,7 +21,7 @@ import soundfile
 
 from tts_gen.config import UserError
 from tts_gen.corpora import Drop, Utterance, write_manifest
-from tts_gen.corpora.building import convert, report
+from tts_gen.corpora.building import convert, report, report_recurring
 from tts_gen.corpora.debian import obtain, read_files
 from tts_gen.corpora.splits import merge, near_duplicates, normalise, split
 
@@ -100,11 +100,7 @@ def build(directory: Path, debs: Sequence[Path] = (), workers: int = 2, seed: in
         for c, s, g in zip(kept, splits, groups, strict=True)
     ]
     report("queen", utterances, {path.stem: s for path, s in seconds.items()}, drops)
-    trained = {normalise(u.text) for u in utterances if u.split == "train"}
-    for name in ("val", "test"):
-        recurring = [w for u in utterances if u.split == name and (w := normalise(u.text)) in trained]
-        long = sum(len(w) >= 4 for w in recurring)
-        print(f"  {name}: {len(recurring)} prompts ({long} of four words or more) that are a prompt of train too")
+    report_recurring(utterances)
     write_manifest(directory / "manifest.jsonl", utterances)
     return directory / "manifest.jsonl"
 

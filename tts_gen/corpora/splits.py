@@ -1,15 +1,18 @@
 """Groups of near-duplicate prompts, and a train/val/test split that keeps groups whole."""
 
 import hashlib
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
-from itertools import combinations
 
 CONTAINED = 0.6
 """a prompt that another contains word for word is its near-duplicate from this share of the other's words on"""
 SIMILAR = 0.7
 """likewise for two prompts of this share of words in common, in order (difflib's ratio)"""
+SHARED = min(CONTAINED, SIMILAR / (2 - SIMILAR))
+"""share of the words of either that near-duplicates have in common at least: of the longer one, where they are as
+unlike in length as SIMILAR allows"""
 HELD_OUT = 0.1
 """share of the corpus that val and test get, each"""
 LARGEST = 0.25
@@ -40,15 +43,34 @@ def merge(names: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[str, s
 
 
 def near_duplicates(texts: Mapping[str, str]) -> dict[str, str]:
-    """Group of each id of `texts` (id -> text): the smallest id among its near-duplicates, theirs, and so on.
-
-    Compares all pairs of different prompts: meant for up to some thousand.
-    """
+    """Group of each id of `texts` (id -> text): the smallest id among its near-duplicates, theirs, and so on."""
     first: dict[tuple[str, ...], str] = {}
     equal = [(i, first.setdefault(normalise(texts[i]), i)) for i in sorted(texts)]
-    prompts = [(words, Counter(words), i) for words, i in first.items()]
-    similar = [(i, j) for (a, n, i), (b, m, j) in combinations(prompts, 2) if _similar(a, b, sum((n & m).values()))]
+    prompts = [(words, Counter(words)) for words in first]
+    similar = [
+        (first[a], first[b])
+        for (a, n), (b, m) in ((prompts[i], prompts[j]) for i, j in _candidates(list(first)))
+        if _similar(a, b, sum((n & m).values()))
+    ]
     return merge(texts, equal + similar)
+
+
+def _candidates(prompts: Sequence[Sequence[str]]) -> Iterator[tuple[int, int]]:
+    """Positions of the pairs that can be near-duplicates, each once.
+
+    Near-duplicates share SHARED of the words of both, so at least one that is rare in both: with words in order of
+    their frequency, rarest first, one of those that are left without the last ones, fewer than SHARED (prefix
+    filtering; Chaudhuri et al. 2006).
+    """
+    counted = [[(word, words[:i].count(word)) for i, word in enumerate(words)] for words in prompts]
+    frequency = Counter(word for words in counted for word in words)
+    holders: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for n, words in enumerate(counted):
+        rare = sorted(words, key=lambda word: (frequency[word], word))
+        rare = rare[: len(rare) + 1 - math.ceil(SHARED * len(rare) - 1e-9)]
+        yield from ((m, n) for m in {m for word in rare for m in holders[word]})
+        for word in rare:
+            holders[word].append(n)
 
 
 def _similar(a: tuple[str, ...], b: tuple[str, ...], common: int) -> bool:
