@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +184,12 @@ def test_commands_fail_with_a_message_for_people(features, trained, capsys, tmp_
         (unfinished / name).write_bytes((trained["prosody_l2"] / name).read_bytes())
     assert doors.evaluate([str(unfinished), "--out", str(tmp_path / "o")]) == command.FAILED
     assert "holds no checkpoint" in capsys.readouterr().err
+    moved = shutil.copytree(trained["prosody_l2"], tmp_path / "moved")
+    values = json.loads((moved / "config.json").read_text())
+    values["data"]["features"] = "data/features"
+    (moved / "config.json").write_text(json.dumps(values))
+    assert doors.evaluate([str(moved), "--out", str(tmp_path / "o")]) == command.FAILED
+    assert "trained on the features data/features, which are not there" in capsys.readouterr().err
     for wrong in (["--temperatures", "abc"], ["--temperatures=-1"], ["--samples", "0"], ["--solver", "dpm"]):
         with pytest.raises(SystemExit, match="2"):
             doors.evaluate(["x", "--out", "y", *wrong])

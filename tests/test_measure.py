@@ -10,6 +10,7 @@ from evaluated import pick, world
 
 from tts_gen import cli
 from tts_gen.config import UserError
+from tts_gen.evaluation import flat_files
 from tts_gen.evaluation.flat_files import rows_of_files
 from tts_gen.evaluation.wav_folders import rows_of_folders
 
@@ -79,6 +80,10 @@ def test_the_command_prints_and_writes(files, tmp_path, monkeypatch, capsys):
         ({"log_f0": np.full(840, "x")}, {}, "give numbers"),
         ({"speaker": np.full(840, None)}, {}, "cannot be read as .npz"),
         ({}, {"utterance": np.zeros(840, int)}, "utterance differs"),
+        ({"duration": np.full(840, 0.08)}, {}, r"ref.npz: the median of duration is 0.08; give frames"),
+        ({}, {"duration": np.full((2, 840), 0.08)}, r"gen.npz: the median of duration is 0.08; give frames"),
+        ({}, {"duration": np.full((2, 840), -3.0)}, "gen.npz: duration holds 1[0-9]+ values below 0"),
+        ({}, {"log_f0": np.full((2, 840), 180.0)}, "gen.npz: the median of log_f0 is 180, no natural log"),
     ],
 )
 def test_files_that_do_not_fit_are_errors(files, ref, gen, message):
@@ -92,6 +97,21 @@ def test_no_file_at_all(files, tmp_path):
     for name in ("none.npz", "text.npz"):
         with pytest.raises(UserError, match=f"{name}: cannot be read"):
             rows_of_files(ref, tmp_path / name, FRAME)
+
+
+def test_a_damaged_byte_anywhere_is_told_or_harmless(files, tmp_path):
+    """Of a compressed file, where zlib meets it before the checksum does."""
+    ref, gen = files[2]()
+    np.savez_compressed(gen, **np.load(gen))
+    whole = gen.read_bytes()
+    told = 0
+    for at in range(40, len(whole), len(whole) // 40):
+        gen.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        try:
+            flat_files._read(gen, ("log_f0", "duration"))
+        except UserError:
+            told += 1
+    assert told > 20
 
 
 def test_nothing_voiced_one_utterance_constants_and_nan_give_nulls_with_reasons(files):

@@ -106,13 +106,24 @@ def open_comparison(
     native = [run for run in loaded if isinstance(run, Run)]
     if not features and not native:
         raise UserError("no run among these was trained on features: name those to evaluate on with --features DIR")
-    store = FeatureStore(features or native[0].config.data.features)
+    store = FeatureStore(features or _trained_on(native[0]))
     for run in native:
         runs.check_features(run.path, run.audio, run.inventory, run.stats, store)
     for run in loaded:
         store.audio.check_equal(run.audio, str(store.root), str(run.path))
     mels = tuple(mel_temperatures or temperatures)
     return Comparison(out, store, loaded, tuple(temperatures), mels, samples, split, seed, ode_likelihood)
+
+
+def _trained_on(run: Run) -> Path:
+    """The run's feature store. Raises UserError where it is not to be found from here."""
+    features = Path(run.config.data.features)
+    if not features.is_dir():
+        raise UserError(
+            f"{run.path} was trained on the features {features}, which are not there (seen from {Path.cwd()}): name "
+            "those to evaluate on with --features DIR"
+        )
+    return features
 
 
 def compare(c: Comparison) -> tuple[list[dict], dict[str, float]]:

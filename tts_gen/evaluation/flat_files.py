@@ -8,6 +8,7 @@ Voicing, pauses and labels of the generated file are the reference's.
 
 import dataclasses
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from tts_gen.evaluation.prosody import Prosody, floor_rows, prosody_rows
 REQUIRED = {"reference": ("log_f0", "duration", "voiced", "utterance"), "generated": ("log_f0", "duration")}
 LOG_HERTZ = np.log((20.0, 2000.0))
 """between which the median of log-f0 must lie to be a natural log of Hz"""
+SHORTEST = 0.9
+"""frames that the median duration must have: whole frames have at least 1, seconds and log-durations far less"""
 
 
 def rows_of_files(
@@ -29,12 +32,14 @@ def rows_of_files(
 
     Raises UserError for files that cannot be read, lack an array, or hold arrays that do not fit one another."""
     arrays = _reference(reference)
-    mean, std = _speaker_statistics(reference, arrays, normalised)
-    scale = 1.0 if normalised else std
     pool = arrays["voiced"] & ~arrays["pause"]
+    _check_units(reference, arrays["log_f0"][pool], arrays["duration"][~arrays["pause"]], normalised)
+    mean, std = _speaker_statistics(arrays, normalised)
+    scale = 1.0 if normalised else std
     log_f0 = np.where(pool, (arrays.pop("log_f0") - mean) / scale, np.nan)
     oracle = Prosody(log_f0=log_f0, log_f0_std=std, frame_seconds=frame_seconds, **arrays)
     log_f0, duration = _generated(generated, reference, oracle)
+    _check_units(generated, log_f0[..., pool], duration[..., ~oracle.pause], normalised)
     made = dataclasses.replace(oracle, log_f0=(log_f0 - mean) / scale, duration=duration)
     identity = {"task": "prosody", "family": generated.stem, "corpus": reference.stem, "run": str(generated)}
     identity |= {"seed": seed, "samples": len(np.atleast_2d(log_f0))}
@@ -73,17 +78,26 @@ def _reference(path: Path) -> dict[str, np.ndarray]:
     return given | {name: given[name].astype(str) for name in ("speaker", "style", "phone_class")}
 
 
-def _speaker_statistics(path: Path, arrays: dict, normalised: bool) -> tuple[np.ndarray, np.ndarray]:
+def _check_units(path: Path, log_f0: np.ndarray, duration: np.ndarray, normalised: bool) -> None:
+    """Of what counts in metrics, as far as medians tell units apart."""
+    log_f0, duration = log_f0[np.isfinite(log_f0)], duration[np.isfinite(duration)]
+    if log_f0.size and not normalised and not LOG_HERTZ[0] < (median := np.median(log_f0)) < LOG_HERTZ[1]:
+        raise UserError(
+            f"{path}: the median of log_f0 is {median:.3g}, no natural log of Hz; take the log, or give --normalised "
+            "for values in units of the speaker's standard deviation"
+        )
+    if bad := np.count_nonzero(duration < 0):
+        raise UserError(f"{path}: duration holds {bad} values below 0; give frames")
+    if duration.size and (median := np.median(duration)) < SHORTEST:
+        raise UserError(f"{path}: the median of duration is {median:.3g}; give frames, not seconds or their log")
+
+
+def _speaker_statistics(arrays: dict, normalised: bool) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of log-f0 [n] of each position's speaker; not known of what is normalised."""
     pool, speaker = arrays["voiced"] & ~arrays["pause"], arrays["speaker"]
     mean, std = np.zeros(len(pool)), np.full(len(pool), np.nan if normalised else 1.0)
     if normalised or not pool.any():
         return mean, std
-    if not LOG_HERTZ[0] < (median := np.median(arrays["log_f0"][pool])) < LOG_HERTZ[1]:
-        raise UserError(
-            f"{path}: the median of log_f0 is {median:.3g}, no natural log of Hz; take the log, or give --normalised "
-            "for values in units of the speaker's standard deviation"
-        )
     for name in np.unique(speaker[pool]):
         values = arrays["log_f0"][pool & (speaker == name)]
         mean[speaker == name] = values.mean()
@@ -111,7 +125,7 @@ def _read(path: Path, required: tuple[str, ...]) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file) if isinstance(file, np.lib.npyio.NpzFile) else {}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: cannot be read as .npz ({error})") from error
     if missing := [name for name in required if name not in arrays]:
         raise UserError(f"{path}: lacks {', '.join(missing)}; it holds {', '.join(arrays) or 'no named arrays'}")

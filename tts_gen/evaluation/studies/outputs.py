@@ -89,7 +89,8 @@ def _to_tensorboard(study: Study, out: Path) -> None:
             if row["scope"] == "overall" and row["value"] is not None:
                 name = Path(row["run"]).name if row["run"] else row["family"]
                 step = round(1000 * (row["temperature"] or 0))  # TensorBoard's axis holds whole numbers
-                tag = f"{row['split']}/{row['feature']}/{row['metric']}/{name}"
+                solver = f" {row['solver']} {row['steps']}" if row["solver"] else ""
+                tag = f"{row['split']}/{row['feature']}/{row['metric']}/{name}{solver}"
                 writer.add_scalar(tag, row["value"], step)
         for section in study.sections:
             for i, (caption, png) in enumerate(section.images):
