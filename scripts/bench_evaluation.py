@@ -89,15 +89,27 @@ def opened(store: Path, runs: list[Path], out: Path):
     return open_comparison(runs, out, (1.0,), 8, "test", 0, features=store)
 
 
-def trained(names: tuple[str, ...], store, folder: Path) -> list[Path]:
-    """Runs of one step: their samples are not looked at."""
-    from tts_gen import fit
+def untrained(names: tuple[str, ...], store, folder: Path) -> list[Path]:
+    """Runs of random parameters: only their likelihood, of the regression, is computed."""
+    import jax
+
+    from tts_gen import fit, flat, tasks
+    from tts_gen.batches import TrainingBatches
+    from tts_gen.checkpoint import Checkpoints
     from tts_gen.config import read_config_file
 
+    key = jax.random.key(0)
     for name in names:
         c = read_config_file(ROOT / f"configs/{name}.py")
-        data = replace(c.data, features=str(store.root))
-        fit.train(replace(c, data=data, train=replace(c.train, steps=1, save_every=1)), folder / name)
+        c = replace(c, data=replace(c.data, features=str(store.root)))
+        task = tasks.build(c, store.inventory, store.stats)
+        batch = TrainingBatches(store, c)[0]
+        shapes = jax.eval_shape(lambda b, t=task: t.init(key, b, key, False, method="loss")["params"], batch)
+        params = jax.tree.map(lambda x: 0.05 * np.random.default_rng(0).standard_normal(x.shape, np.float32), shapes)
+        (folder / name).mkdir()
+        fit.write_run(c, folder / name, store)
+        with Checkpoints(folder / name) as checkpoints:
+            checkpoints.save(1, {"ema": flat.flatten(params)}, flat.layout(params), {"val_loss": 0.0})
     return [folder / name for name in names]
 
 
@@ -120,7 +132,8 @@ def main() -> None:
     parser.add_argument("--counts", type=lambda text: [int(n) for n in text.split(",")], default=[1000, 3000, 10000])
     parser.add_argument("--evaluate", nargs="+", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("tts_gen.evaluation").setLevel(logging.INFO)
     if options.evaluate:
         out, *runs = options.evaluate
         return evaluate(options.store, out, runs)
@@ -132,7 +145,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for count in options.counts:
             store = larger_store(source, Path(folder) / f"store{count}", count, rng)
-            runs, out = runs or trained(RUNS[options.task], store, Path(folder)), Path(folder) / f"out{count}"
+            runs, out = runs or untrained(RUNS[options.task], store, Path(folder)), Path(folder) / f"out{count}"
             store_samples(opened(store.root, runs, out), rng)
             command = [sys.executable, __file__, store.root, options.task, "--evaluate", out, *runs]
             done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True, check=True)

@@ -41,13 +41,13 @@ def enlarge(source: FeatureStore, root: Path, utterances: int, records: int) -> 
     for first in range(0, records, SHARD):
         payloads = [reader.payload(e) for e in entries[first : first + SHARD]]
         write_shard(root / SHARDS / f"{first // SHARD:06d}.array_record", payloads)
+    rows = [asdict(e) for e in entries]
     with (root / INDEX).open("w") as file:
         for i in range(utterances):
             j = i % records
             at = {"shard": f"{j // SHARD:06d}.array_record", "position": j % SHARD}
             names = {"id": f"utterance-{i:07d}", "group": f"group-{i // 10:06d}", "split": "train"}
-            row = asdict(entries[j]) | names | at
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(rows[j] | names | at) + "\n")
 
 
 def forget(folder: Path) -> None:

@@ -174,9 +174,9 @@ def _evaluate(arguments: Sequence[str]) -> None:
         print(f"rows    {options.out / 'summary.json'}\ntables  {options.out / 'tables.md'}\nreport  {report}")
         return
     with parallel.processes(options.coordinator, options.processes, options.process):
+        parallel.check_same({name: str(value) for name, value in vars(options).items() if name != "process"})
         comparison = open_comparison()
         if jax.process_count() > 1:
-            parallel.check_same({name: str(value) for name, value in vars(options).items() if name != "process"})
             sharing.share_samples(comparison)
         if jax.process_index() > 0:
             return

@@ -28,7 +28,8 @@ LONGEST_MESSAGE = 2**15
 
 @contextmanager
 def processes(coordinator: str = "", count: int = 0, process: int = -1) -> Iterator[None]:
-    """Joins the processes of one training; does nothing where there is one. Must come before all other use of jax.
+    """Joins the processes of one training or evaluation; does nothing where there is one. Must come before all other
+    use of jax.
 
     With a coordinator HOST:PORT (of process 0) the count and the rank must be given too, here or by JAX_NUM_PROCESSES
     and JAX_PROCESS_ID; "auto" leaves all three to jax, which asks SLURM, Open MPI or the TPU's metadata. Without one,
