@@ -104,7 +104,7 @@ def test_the_page_stands_alone(store, tmp_path, capsys, caplog):
     assert "by Griffin-Lim from the mel" in text and "u30.flac: missing audio" in caplog.text
     assert all(words in text for _, words in (FAULTS | RECORDED).values()) and "damaged record" in text
     printed = capsys.readouterr().out
-    assert "60 utterances" in printed and "1 named speakers" in printed and "u30: mean length" in printed
+    assert "60 utterances" in printed and "speakers named: 1" in printed and "u30: mean length" in printed
 
 
 def test_what_is_no_store(tmp_path, monkeypatch, capsys):

@@ -1,25 +1,20 @@
-"""prepare: exact truth from synthetic speech, what is dropped and why, and going on after a stop."""
+"""prepare: exact truth from synthetic speech, and what is dropped and why."""
 
 import csv
 import json
-import os
-import resource
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from prepared import make_corpus, run
 
 from tts_gen.align import Segment, textgrid
 from tts_gen.config import Audio, UserError
-from tts_gen.corpora import Utterance, espeak, read_manifest, write_manifest
-from tts_gen.features import pool
+from tts_gen.corpora import Utterance, write_manifest
 from tts_gen.features.extract import extract
+from tts_gen.features.loudness import PEAK, levelled, loudness
 from tts_gen.features.prepare import prepare
 from tts_gen.features.store import FeatureStore
 from tts_gen.text import PAUSE, parse
@@ -29,26 +24,7 @@ AUDIO = Audio()
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> list[Utterance]:
-    """Synthetic speech with its phonemes and exact durations."""
-    manifest = espeak.build(tmp_path_factory.mktemp("espeak"), count=12)
-    return read_manifest(manifest)[0]
-
-
-def run(directory: Path, utterances: list[Utterance], **settings):
-    """Report and store of a manifest of `utterances`, in this process."""
-    write_manifest(directory / "manifest.jsonl", utterances)
-    report = prepare(directory / "manifest.jsonl", directory / "features", workers=1, **settings)
-    return report, FeatureStore(directory / "features")
-
-
-def contents(store: FeatureStore) -> dict:
-    features = store.read(range(len(store.index)))
-    arrays = [(f.mel.tobytes(), f.log_f0.tobytes(), f.duration.tobytes()) for f in features]
-    return dict(zip((e.id for e in store.index), arrays, strict=True))
-
-
-def state(directory: Path) -> dict:
-    return {path: path.stat().st_mtime_ns for path in directory.rglob("*") if path.is_file() and path.name != ".lock"}
+    return make_corpus(tmp_path_factory.mktemp("espeak"))
 
 
 def test_features_agree_with_the_truth(corpus, tmp_path):
@@ -110,6 +86,45 @@ def test_formats_rates_and_channels(corpus, tmp_path):
     mono, mixed = store.read([0, len(corpus)])
     np.testing.assert_array_equal(mixed.duration, mono.duration)
     assert np.abs(mixed.mel - mono.mel).mean() < 0.05
+
+
+def test_recordings_are_brought_to_one_loudness(corpus, tmp_path):
+    wave, rate = soundfile.read(corpus[0].audio, dtype="float32")
+    soundfile.write(tmp_path / "quiet.wav", 0.1 * wave, rate, subtype="FLOAT")
+    quiet = replace(corpus[0], id="quiet", audio=tmp_path / "quiet.wav", split="train")
+    _, store = run(tmp_path, [corpus[0], quiet], loudness=-30.0)
+    loud, quiet = store.read([0, 1])
+    np.testing.assert_allclose(quiet.mel, loud.mel, atol=0.02)
+    assert levelled(wave, rate, -30.0) == pytest.approx(levelled(0.1 * wave, rate, -30.0), rel=1e-4)
+    assert loudness(levelled(wave, rate, -30.0), rate) == pytest.approx(-30.0, abs=0.01)
+    assert np.abs(levelled(wave, rate, 0.0)).max() == pytest.approx(10 ** (PEAK / 20))
+
+
+def test_silence_at_the_ends_is_cut_by_the_alignment(corpus, tmp_path):
+    padded = []
+    for u in corpus[:4]:
+        wave, rate = soundfile.read(u.audio, dtype="float32")
+        silence = np.zeros(2 * rate, np.float32)
+        soundfile.write(tmp_path / u.audio.name, np.concatenate([silence, wave, silence]), rate)
+        times = {"phonemes": ("pau", *u.phonemes, "pau"), "durations": (2.0, *u.durations, 2.0)}
+        padded.append(replace(u, audio=tmp_path / u.audio.name, **times))
+        padded.append(replace(padded[-1], id=f"{u.id}-heard", phonemes=None, durations=None))
+    report, store = run(tmp_path, padded, trim=0.1)
+    kept = {e.id: f for e, f in zip(store.index, store.read(range(len(store.index))), strict=True)}
+    heard = {name for name in kept if name.endswith("heard")}
+    assert heard and {u.id for u in corpus[:4]} <= kept.keys()
+    for u in corpus[:4]:
+        features, seconds = kept[u.id], soundfile.info(u.audio).duration
+        assert features.duration.sum() == len(features.mel)
+        assert max(features.duration[0], features.duration[-1]) <= 0.1 / AUDIO.frame_seconds + 1.5
+        assert len(features.mel) * AUDIO.frame_seconds == pytest.approx(seconds + 0.2, abs=0.05)
+        inner = np.cumsum(u.durations) / AUDIO.frame_seconds
+        assert np.abs(np.cumsum(features.duration[1:-1]) - inner).max() < 2.5
+    (tmp_path / "untrimmed").mkdir()
+    report, _ = run(tmp_path / "untrimmed", padded)
+    assert heard <= {d.id for d in report.drops if d.reason == "alignment: longest pause"}
+    with pytest.raises(UserError, match="prepare.json: trim was 0.1 and is now None"):
+        run(tmp_path, padded)
 
 
 def test_one_bad_file_never_ends_the_run(corpus, tmp_path):
@@ -193,80 +208,19 @@ def test_nothing_to_train_on_is_an_error(corpus, tmp_path):
         run(tmp_path, [replace(u, split="test") for u in corpus])
 
 
-def test_a_second_run_does_only_what_is_missing(corpus, tmp_path):
-    moved = []
-    for utterance in corpus:
-        path = tmp_path / utterance.audio.name
-        path.write_bytes(utterance.audio.read_bytes())
-        moved.append(replace(utterance, audio=path))
-    run(tmp_path, moved)
-    before = state(tmp_path / "features")
-    assert run(tmp_path, moved)[0].processed == 0
-    assert state(tmp_path / "features") == before
-
-    os.utime(moved[2].audio, ns=(1, 1))
-    moved[3] = replace(moved[3], text="Another text.")
-    report, store = run(tmp_path, moved)
-    assert report.processed == 2 and len(store.index) == len(moved) and store.index[3].text == "Another text."
-    assert store.read(range(len(moved)))[2].mel.any()
-
-    moved[4] = replace(moved[4], style="shouted", split="train")  # labels cost no new features
-    report, store = run(tmp_path, moved[1:])
-    assert report.processed == 0 and len(store.index) == len(moved) - 1 and store.index[3].style == "shouted"
-
-    entry = next(e for e in store.index if e.id == moved[2].id)
-    (store.root / "shards" / entry.shard).unlink()
-    assert run(tmp_path, moved)[0].processed == 2  # those of that shard; what was taken out above is still there
-
-
-def test_a_killed_run_makes_no_difference(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr("tts_gen.features.work.SHARD_SIZES", (4, 512))
-    run(tmp_path, corpus)
-    store = tmp_path / "features"
-    whole = files(store)
-    killed, *_ = sorted((store / "shards").glob("*.rows.jsonl"))
-    for name in ("index.jsonl", "stats.json", f"shards/{killed.name}"):
-        (store / name).unlink()
-    (store / "stats.json.1234.tmp").write_text("half")
-    (store / "shards" / "abc.array_record.1234.tmp").write_text("half")
-    assert run(tmp_path, corpus)[0].processed == 4
-    assert files(store) == whole
-
-
-def files(directory: Path) -> dict:
-    return {path.relative_to(directory): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
-
-
-def test_a_full_disk_loses_nothing(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr("tts_gen.features.work.SHARD_SIZES", (4, 512))
-    run(tmp_path, corpus[:4])
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # no file can grow beyond
-    try:
-        with pytest.raises(UserError, match="shards cannot be written to.*File too large.*start again"):
-            run(tmp_path, corpus)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert not list((tmp_path / "features").rglob("*.tmp"))
-    assert run(tmp_path, corpus)[0].processed == len(corpus) - 4
-    (tmp_path / "whole").mkdir()
-    run(tmp_path / "whole", corpus)
-    assert contents(FeatureStore(tmp_path / "features")) == contents(FeatureStore(tmp_path / "whole" / "features"))
-
-
 def test_names_and_texts_that_nothing_is_prepared_for(corpus, tmp_path, capsys):
     untimed = replace(corpus[0], phonemes=None, durations=None)
     odd = [
         replace(corpus[0], id="zero", audio=tmp_path / "a\0.wav"),
         replace(corpus[0], id="long", audio=tmp_path / ("x" * 300)),
         replace(corpus[0], id="folder", audio=tmp_path),
-        replace(untimed, id="markup", text="[/b]\x1b[31m ?!"),
+        replace(untimed, id="markup", text="[/]\x1b ?!"),
     ]
     report, _ = run(tmp_path, [*corpus, *odd])
     reasons = {drop.id: drop.reason for drop in report.drops}
     assert reasons == dict.fromkeys(("zero", "long", "folder"), "unreadable audio") | {"markup": "unusable text"}
     printed = capsys.readouterr().out
-    assert "[/b]" in printed and "\x1b" not in printed
+    assert "unusable text" in printed and "\x1b" not in printed
 
 
 def test_phonemes_that_nothing_trains_are_listed(corpus, tmp_path, caplog):
@@ -274,82 +228,10 @@ def test_phonemes_that_nothing_trains_are_listed(corpus, tmp_path, caplog):
     given = {"phonemes": ("a", "qq", "a", "ww", "a"), "durations": (seconds / 5,) * 5}
     strange = replace(corpus[0], id="strange", split="test", **given)
     run(tmp_path, [*corpus, strange])
-    assert "qq, ww: none in the training split" in caplog.text
+    (warning,) = (r.message for r in caplog.records if r.message.startswith("phonemes "))
+    assert {"qq", "ww"} <= set(warning.split(":")[0].removeprefix("phonemes ").split(", "))
     rows = {row["id"]: row for row in csv.DictReader((tmp_path / "features" / "alignment.csv").open(encoding="utf-8"))}
     assert "not in the training split: qq ww" in rows["strange"]["doubt"] and rows["strange"]["audio"].endswith(".wav")
     run(tmp_path, [*corpus, strange, replace(strange, id="train", split="train")])
     rows = csv.DictReader((tmp_path / "features" / "alignment.csv").open(encoding="utf-8"))
     assert not [row for row in rows if "training split" in row["doubt"] and "qq" in row["doubt"]]
-
-
-def test_other_settings_need_another_directory(corpus, tmp_path):
-    run(tmp_path, corpus)
-    with pytest.raises(UserError, match="prepare.json: f0_method was dio and is now pyin"):
-        run(tmp_path, corpus, f0_method="pyin")
-    with pytest.raises(UserError, match="audio was .*another directory"):
-        run(tmp_path, corpus, audio=Audio(fmax=7600.0))
-
-
-def test_two_runs_do_not_meet(corpus, tmp_path):
-    import fcntl
-
-    run(tmp_path, corpus)
-    with (tmp_path / "features" / ".lock").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="another process is at work"):
-            run(tmp_path, corpus)
-
-
-PREPARE = "import sys; from tts_gen.features.prepare import prepare; prepare(*sys.argv[1:])"
-
-
-def test_a_killed_run_goes_on(tmp_path):
-    utterances = read_manifest(espeak.build(tmp_path, count=48))[0]
-    command = [sys.executable, "-c", PREPARE, tmp_path / "manifest.jsonl", tmp_path / "features"]
-    process = subprocess.Popen(command)
-    while not list((tmp_path / "features" / "shards").glob("*.rows.jsonl")):
-        assert process.poll() is None
-        time.sleep(0.02)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    with pytest.raises(UserError, match="unfinished"):
-        FeatureStore(tmp_path / "features")
-    wait_until_gone(children)
-
-    done = prepare(tmp_path / "manifest.jsonl", tmp_path / "features", workers=1)
-    assert 0 < done.processed < len(utterances)
-    assert prepare(tmp_path / "manifest.jsonl", tmp_path / "features", workers=1).processed == 0
-    prepare(tmp_path / "manifest.jsonl", tmp_path / "whole", workers=1)
-    assert contents(FeatureStore(tmp_path / "features")) == contents(FeatureStore(tmp_path / "whole"))
-
-
-def wait_until_gone(processes: list[str]) -> None:
-    """Workers of a killed run must not live on."""
-    end = time.monotonic() + 20
-    while any(lives(pid) for pid in processes):
-        assert time.monotonic() < end, "workers outlive the run"
-        time.sleep(0.05)
-
-
-def lives(process: str) -> bool:
-    try:
-        return bool(Path(f"/proc/{process}/cmdline").read_bytes())  # empty where it is dead but still listed
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def die_on_three(task: int) -> int:
-    if task == 3:
-        os._exit(1)
-    return 10 * task
-
-
-def test_a_dying_worker_costs_only_its_task():
-    results = dict(pool.run(die_on_three, range(8), workers=1))
-    assert results == {task: None if task == 3 else 10 * task for task in range(8)}
-
-
-def test_errors_of_a_task_are_raised():
-    with pytest.raises(TypeError):
-        list(pool.run(die_on_three, ["a", None], workers=1))

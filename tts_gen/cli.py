@@ -38,7 +38,7 @@ def _prepare(options: argparse.Namespace) -> None:
 
     report = prepare(
         options.manifest, options.directory, workers=options.workers, f0_method=options.f0,
-        min_score=options.min_score, alignments=options.alignments,
+        min_score=options.min_score, alignments=options.alignments, loudness=options.loudness, trim=options.trim,
     )  # fmt: skip
     if not report.kept:
         raise UserError(f"{options.manifest}: no utterance could be kept; {options.directory / 'drops.jsonl'} says why")
@@ -195,6 +195,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--min-score", type=float, metavar="Z", help=f"{lowest}; no limit if not given")
     given = "folder of TextGrids or .lab files named as the audio, or one .ctm file, to take all phone times from"
     sub.add_argument("--alignments", type=Path, metavar="PATH", help=given)
+    sub.add_argument("--loudness", type=float, metavar="LKFS", help="bring recordings to one loudness, such as -23")
+    longest = "shorten pauses at both ends to that much, by the alignment, such as 0.15"
+    sub.add_argument("--trim", type=command.positive, metavar="SECONDS", help=longest)
 
     sub = subcommand(
         "inspect", _inspect, "what a prepared corpus holds, and which utterances look wrong: one HTML page"

@@ -8,7 +8,7 @@ from pathlib import Path
 from tts_gen.config import Audio
 from tts_gen.corpora import Utterance, read_manifest
 from tts_gen.features import doubts, journal, pitch, record
-from tts_gen.features.extract import extract
+from tts_gen.features.extract import Settings, extract
 from tts_gen.features.files import locked
 from tts_gen.features.journal import Row
 from tts_gen.features.pairing import pair
@@ -27,11 +27,10 @@ class Prepare:
     """Features of an utterance, into a shard."""
 
     directory: Path
-    audio: Audio
-    f0_method: pitch.Method
+    settings: Settings
 
     def __call__(self, utterance: Utterance, recording: Recording) -> tuple[dict, bytes]:
-        found = extract(utterance, recording, self.audio, self.f0_method)
+        found = extract(utterance, recording, self.settings)
         payload = record.pack(found)
         fields = {
             "n_phonemes": len(found.phonemes),
@@ -56,13 +55,15 @@ def prepare(
     f0_method: pitch.Method = "dio",
     min_score: float | None = None,
     alignments: str | Path | None = None,
+    loudness: float | None = None,
+    trim: float | None = None,
 ) -> Report:
     """Fills `directory` with the features of `manifest`, prints and returns what was kept and dropped.
 
     `min_score`: lowest deviation of alignments made here (align.quality), None for no limit; `alignments`: folder of
-    another aligner's files, or a CTM file. With one worker everything runs in this process. Raises UserError when the
-    manifest cannot be read, a package is not installed, `directory` was made with other settings or is in use, or
-    nothing of the training split is left.
+    another aligner's files, or a CTM file; `loudness`, `trim`: extract.Settings. With one worker everything runs in
+    this process. Raises UserError when the manifest cannot be read, a package is not installed, `directory` was made
+    with other settings or is in use, or nothing of the training split is left.
     """
     start = time.monotonic()
     manifest, directory = Path(manifest).absolute(), Path(directory)
@@ -75,8 +76,9 @@ def prepare(
     check_packages(aligner | ({"pyworld"} if f0_method == "dio" else set()))
     (directory / SHARDS).mkdir(parents=True, exist_ok=True)
     with locked(directory):
-        check_settings(directory, {"format": FORMAT, "f0_method": f0_method, "audio": asdict(audio)})
-        rows, processed = work("prepare", Prepare(directory, audio, f0_method), utterances, base, workers)
+        settings = Settings(audio, f0_method, loudness, trim)
+        check_settings(directory, {"format": FORMAT, **asdict(settings)})
+        rows, processed = work("prepare", Prepare(directory, settings), utterances, base, workers)
         rows = doubts.judge(rows, utterances, min_score)
         report = conclude(directory, utterances, rows, drops, base, processed, time.monotonic() - start)
         index = [rows[u.id].entry(u) for u in utterances if not rows[u.id].reason]

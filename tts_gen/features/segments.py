@@ -9,7 +9,11 @@ from tts_gen.align.quality import implausible, quality
 from tts_gen.config import UserError
 from tts_gen.corpora import Utterance
 from tts_gen.features.sound import Recording, Unusable
+from tts_gen.features.trimming import shortened
 from tts_gen.text import parse, words
+
+TOLERANCE = 0.05
+"""seconds by which durations may miss the end of the audio: frames of another length than ours"""
 
 
 def is_timed(utterance: Utterance) -> bool:
@@ -17,19 +21,16 @@ def is_timed(utterance: Utterance) -> bool:
     return utterance.alignment is not None or utterance.durations is not None
 
 
-def segments(utterance: Utterance, recording: Recording) -> list[Segment]:
-    """Times that are given are trusted. Raises Unusable."""
-    if utterance.alignment is not None:
-        try:
-            return files.read(utterance.alignment, recording.seconds, utterance.id, utterance.speaker, utterance.text)
-        except (UserError, OSError) as error:
-            raise Unusable("unusable alignment file", str(error)) from error
-    if utterance.durations is not None:
-        return _given(utterance)
-    return align(utterance, recording)
+def segments(utterance: Utterance, recording: Recording, trim: float | None = None) -> list[Segment]:
+    """Times that are given are trusted. `trim`: seconds that a pause at either end may be long; None leaves it. Raises
+    Unusable."""
+    if not is_timed(utterance):
+        return align(utterance, recording, trim)
+    found = _from_file(utterance, recording) if utterance.alignment is not None else _given(utterance, recording)
+    return found if trim is None else shortened(found, trim)
 
 
-def align(utterance: Utterance, recording: Recording) -> list[Segment]:
+def align(utterance: Utterance, recording: Recording, trim: float | None = None) -> list[Segment]:
     """By the built-in aligner. Raises Unusable, also for an alignment beyond the limits of what is plausible: the text
     is then another one, or the aligner has slipped."""
     remedy = "give times too: field alignment (a TextGrid, .lab or .ctm file) or durations"
@@ -46,13 +47,21 @@ def align(utterance: Utterance, recording: Recording) -> list[Segment]:
         raise Unusable("unusable text", str(error)) from error
     except AlignmentError as error:
         raise Unusable(f"alignment: {error}", f"text {utterance.text!r}") from error
+    found = found if trim is None else shortened(found, trim)
     figures = quality(found)
     if fault := implausible(figures):
         raise Unusable(f"alignment: {fault[0]}", " ".join(fault), figures)
     return found
 
 
-def _given(utterance: Utterance) -> list[Segment]:
+def _from_file(utterance: Utterance, recording: Recording) -> list[Segment]:
+    try:
+        return files.read(utterance.alignment, recording.seconds, utterance.id, utterance.speaker, utterance.text)
+    except (UserError, OSError) as error:
+        raise Unusable("unusable alignment file", str(error)) from error
+
+
+def _given(utterance: Utterance, recording: Recording) -> list[Segment]:
     """Segments from the manifest's phonemes and durations."""
     try:
         phonemes = parse(utterance.phonemes or ())
@@ -61,6 +70,9 @@ def _given(utterance: Utterance) -> list[Segment]:
     if len(phonemes) != len(utterance.durations):
         raise Unusable("durations do not fill", f"{len(phonemes)} phonemes but {len(utterance.durations)} durations")
     ends = (np.cumsum(utterance.durations) / (utterance.frames_per_second or 1)).tolist()
+    if abs(ends[-1] - recording.seconds) > TOLERANCE:
+        detail = f"durations sum to {ends[-1]:.3f} s, the audio is {recording.seconds:.3f} s long"
+        raise Unusable("durations do not fill", detail)
     return [Segment(p, start, end) for p, start, end in zip(phonemes, [0.0, *ends[:-1]], ends, strict=True)]
 
 

@@ -1,7 +1,6 @@
 """The page of `tts-gen inspect`: one HTML file with plots and playable examples, and a summary for the terminal."""
 
 import html
-import json
 import logging
 from collections import Counter
 from pathlib import Path
@@ -12,6 +11,7 @@ from rich.console import Console
 from tts_gen import vocoders
 from tts_gen.evaluation import plots
 from tts_gen.evaluation.report import Section, write_report
+from tts_gen.features.files import read_json_lines
 from tts_gen.features.sound import Unusable, load
 from tts_gen.features.store import FeatureStore
 from tts_gen.inspection.measures import F0_EDGES, SEMITONES, Measures, measure
@@ -65,47 +65,43 @@ def _minutes(store: FeatureStore, n_frames: int) -> float:
 
 
 def _lead(store: FeatureStore, ranked: list[Suspect]) -> str:
-    frames = sum(entry.n_frames for entry in store.index)
+    hours = sum(minutes for _, _, minutes in _totals(store, "split")) / 60
     inventory = store.inventory
     return (
-        f"{len(store.index)} utterances, {_minutes(store, frames) / 60:.2f} h, {len(inventory.speakers) - 1} named "
-        f"speakers, {len(inventory.styles) - 1} styles, {len(inventory.phonemes)} phonemes; {len(ranked)} utterances "
-        f"look suspicious"
+        f"{len(store.index)} utterances, {hours:.2f} h, speakers named: {len(inventory.speakers) - 1}, styles: "
+        f"{len(inventory.styles) - 1}, phonemes: {len(inventory.phonemes)}; suspicious utterances: {len(ranked)}"
     )
+
+
+def _totals(store: FeatureStore, kind: str) -> list[tuple[str, int, float]]:
+    """(value, utterances, minutes) for the values of a field of Entry, the most first."""
+    counts, frames = Counter(), Counter()
+    for entry in store.index:
+        counts[getattr(entry, kind)] += 1
+        frames[getattr(entry, kind)] += entry.n_frames
+    return [(name, counts[name], _minutes(store, n)) for name, n in frames.most_common()]
 
 
 def _overview(store: FeatureStore) -> Section:
     """Splits, styles, and what prepare left out."""
     tables = []
     for title, kind in (("Splits", "split"), ("Styles", "style")):
-        counts, frames = Counter(), Counter()
-        for entry in store.index:
-            counts[getattr(entry, kind)] += 1
-            frames[getattr(entry, kind)] += entry.n_frames
-        rows = [[name, str(n), f"{_minutes(store, frames[name]):.1f}"] for name, n in counts.most_common()]
+        rows = [[name, str(n), f"{minutes:.1f}"] for name, n, minutes in _totals(store, kind)]
         tables.append((title, [kind, "utterances", "minutes"], rows))
     path = store.root / "drops.jsonl"
-    drops = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
-    reasons = Counter(drop["reason"] for drop in drops).most_common()
+    reasons = Counter(drop["reason"] for drop in read_json_lines(path)) if path.is_file() else Counter()
     if reasons:
-        tables.append(
-            ("Left out by prepare (drops.jsonl)", ["reason", "utterances"], [[r, str(n)] for r, n in reasons])
-        )
+        rows = [[reason, str(n)] for reason, n in reasons.most_common()]
+        tables.append(("Left out by prepare (drops.jsonl)", ["reason", "utterances"], rows))
     return Section("What is there", tables=tables)
 
 
 def _speakers(store: FeatureStore, found: Measures) -> Section:
-    counts, frames = Counter(), Counter()
-    for entry in store.index:
-        counts[entry.speaker] += 1
-        frames[entry.speaker] += entry.n_frames
     rows = []
-    for name, n_frames in frames.most_common():
+    for name, n, minutes in _totals(store, "speaker"):
         i = store.inventory.speaker_id(name)
-        f0 = f"{np.exp(store.stats.log_f0_mean[i]):.0f}"
-        spread = f"{store.stats.log_f0_std[i] * SEMITONES:.1f}"
-        voiced = str(found.f0[i].sum())
-        rows.append([name, str(counts[name]), f"{_minutes(store, n_frames):.1f}", f0, spread, voiced])
+        f0, spread = np.exp(store.stats.log_f0_mean[i]), store.stats.log_f0_std[i] * SEMITONES
+        rows.append([name, str(n), f"{minutes:.1f}", f"{f0:.0f}", f"{spread:.1f}", str(found.f0[i].sum())])
     header = ["speaker", "utterances", "minutes", "mean f0, Hz", "spread, semitones", "voiced phonemes"]
     return Section("Speakers", tables=[("", header, rows)], collapsed=len(rows) > 2 * SPEAKERS)
 

@@ -15,6 +15,7 @@ from tts_gen.evaluation.listening import stimuli, webmushra
 from tts_gen.evaluation.listening.design import KINDS, MAX_SIGNALS, TRAINING_TRIALS, Trial, make_trials
 from tts_gen.evaluation.listening.page import write_page
 from tts_gen.features.files import read_json, write_json
+from tts_gen.features.loudness import gain
 from tts_gen.vocoders import write_wav
 
 log = logging.getLogger(__name__)
@@ -69,9 +70,7 @@ def make(
     _clear(out, key)
     for utterance in dict.fromkeys([*chosen, training]):
         of_utterance = [t for t in [*trials, *practice] if t.utterance == utterance]
-        matched = {
-            name: wave * stimuli.gain(own[f"{name}, {utterance}"], target) for name, wave in read(utterance).items()
-        }
+        matched = {name: wave * gain(own[f"{name}, {utterance}"], target) for name, wave in read(utterance).items()}
         _write(out / "page" / "wavs", of_utterance, matched, reference, rate)
     write_page(out / "page", key, trials, practice, rng)
     webmushra.export(out / "webmushra", out / "page" / "wavs", key, strict=not too_long)
