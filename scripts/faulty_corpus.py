@@ -110,7 +110,7 @@ def main() -> None:
     for i, (name, (expected, _)) in enumerate(FAULTS.items()):
         number = 2 * i + 2 if i < len(good) else len(good) + i + 1
         found, detail = outcome(written[number - 1], number, drops, kept)
-        right = found == expected
+        right = expected in (found, found.split(":")[0])
         table.add_row(name, Text(found if right else f"{found}; expected: {expected}"), Text(printable(detail)[:120]))
         checks["every outcome is the expected one"] = checks.get("every outcome is the expected one", True) and right
     Console().print(table)
