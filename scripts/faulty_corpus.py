@@ -10,6 +10,7 @@ second run has nothing to do, and nothing was written outside the stores. Half a
 
 import argparse
 import contextlib
+import io
 import json
 from pathlib import Path
 
@@ -91,7 +92,8 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--good", type=int, default=60)
     options = parser.parse_args()
-    folder = options.out.absolute() / "corpus"  # "../../outside" of a store would still be in `out`
+    out = options.out.absolute()
+    folder = out / "corpus"  # "../../outside" of a store would still be in `out`
     (folder / "faults").mkdir(parents=True)
     spoken = [u for u in read_manifest(options.manifest)[0] if len(u.text.split()) >= MIN_WORDS]
     sentences = [u for u in spoken if soundfile.info(u.audio).duration < MAX_SECONDS]
@@ -99,10 +101,10 @@ def main() -> None:
     mixed = write_mixed(folder, good, base_of(good[0], folder / "faults"))
     written = mixed.read_bytes().splitlines()
     alone, together = folder / "features_good", folder / "features_mixed"
-    before = files(options.out, [alone, together])
+    before = files(out, [alone, together])
     checks = {"all good ones are kept": prepare(folder / "good.jsonl", alone).kept == len(good)}
     prepare(mixed, together)
-    with contextlib.redirect_stdout(None):
+    with contextlib.redirect_stdout(io.StringIO()):
         checks["a second run has nothing to do"] = prepare(mixed, together).processed == 0
 
     drops = {row["id"]: row for row in map(json.loads, (together / "drops.jsonl").read_text("utf-8").splitlines())}
@@ -123,7 +125,7 @@ def main() -> None:
     checks[f"so is the inventory, but for {STRANGE}"] = own | {STRANGE: False} == all_of_them
     listed = (together / "alignment.csv").read_text("utf-8")
     checks[f"{STRANGE} is listed in alignment.csv"] = f"not in the training split: {STRANGE}" in listed
-    checks["nothing is written outside"] = files(options.out, [alone, together]) == before
+    checks["nothing is written outside"] = files(out, [alone, together]) == before
     print(f"{len(FAULTS)} faults among {len(good)} good utterances")
     for name, good_so in checks.items():
         print(f"{'yes' if good_so else 'NO '} {name}")
