@@ -106,7 +106,7 @@ def pooled(wave: np.ndarray, spoken: Sequence[Segment], method: pitch.Method) ->
 def melody(wave: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray]:
     """The wave [n] with a melody, and log f0 asked for at the centres of AUDIO's frames [T], nan where unvoiced."""
     wave = np.ascontiguousarray(wave, np.float64)
-    contour, times = pyworld.harvest(wave, rate, frame_period=PERIOD)
+    contour, times = pyworld.dio(wave, rate, frame_period=PERIOD)
     asked = np.where(
         contour > 0, np.median(contour[contour > 0]) * 2 ** (3.5 / 12 * np.sin(2 * np.pi * times / 0.9)), 0
     )
@@ -150,7 +150,7 @@ def _header(*names: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=480, help="sentences to align; a quarter of them for f0")
+    parser.add_argument("--count", type=int, default=480, help="sentences to align; an eighth of them for f0")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--f0", choices=get_args(pitch.Method), default="dio")
     options = parser.parse_args()
@@ -168,7 +168,7 @@ def main() -> None:
     print()
     _header("pooled f0", "n", "median", "95th percentile", "mean")
     values: dict[str, list[np.ndarray]] = {}
-    for what, value in f0(options.count // 4, options.seed, options.f0):
+    for what, value in f0(options.count // 8, options.seed, options.f0):
         values.setdefault(what, []).append(value)
     for what, parts in values.items():
         value = np.concatenate(parts)

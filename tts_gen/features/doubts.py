@@ -38,7 +38,9 @@ def write(path: Path, rows: Mapping[str, Row], utterances: Sequence[Utterance]) 
         if not row.figures:
             continue
         fault = implausible(row.figures)
-        doubt = f"{row.reason} {row.detail}".strip() or (" ".join(fault) if fault else unseen.get(u.id, ""))
+        faults = [" ".join(fault)] if fault else []
+        faults += [unseen[u.id]] if u.id in unseen else []
+        doubt = f"{row.reason} {row.detail}".strip() or "; ".join(faults)
         figures = [f"{row.figures[name]:.3f}" if name in row.figures else "" for name in FIGURES]
         shown = f"{deviation[u.id]:.2f}" if u.id in deviation else ""
         lines.append((deviation.get(u.id, 0.0), not doubt, [u.id, shown, *figures, doubt, u.audio, u.text]))
