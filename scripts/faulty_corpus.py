@@ -22,6 +22,7 @@ from rich.text import Text
 from tts_gen.align import Aligner
 from tts_gen.corpora import Utterance, read_manifest, write_manifest
 from tts_gen.features.prepare import prepare
+from tts_gen.features.sound import MAX_SECONDS
 from tts_gen.features.store import FeatureStore
 from tts_gen.features.work import printable
 from tts_gen.text import words
@@ -91,7 +92,8 @@ def main() -> None:
     options = parser.parse_args()
     folder = options.out.absolute()
     (folder / "faults").mkdir(parents=True)
-    sentences = [u for u in read_manifest(options.manifest)[0] if len(u.text.split()) >= MIN_WORDS]
+    spoken = [u for u in read_manifest(options.manifest)[0] if len(u.text.split()) >= MIN_WORDS]
+    sentences = [u for u in spoken if soundfile.info(u.audio).duration < MAX_SECONDS]
     good = sentences[:: len(sentences) // options.good][: options.good]
     mixed = write_mixed(folder, good, base_of(good[0], folder / "faults"))
     written = mixed.read_bytes().splitlines()
@@ -108,7 +110,7 @@ def main() -> None:
     for i, (name, (expected, _)) in enumerate(FAULTS.items()):
         number = 2 * i + 2 if i < len(good) else len(good) + i + 1
         found, detail = outcome(written[number - 1], number, drops, kept)
-        right = found == expected
+        right = expected in (found, found.split(":")[0])
         table.add_row(name, Text(found if right else f"{found}; expected: {expected}"), Text(printable(detail)[:120]))
         checks["every outcome is the expected one"] = checks.get("every outcome is the expected one", True) and right
     Console().print(table)

@@ -171,6 +171,15 @@ def test_a_record_of_another_run_fails_its_checksum(store):
         FeatureStore(store.root).read([3])
 
 
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5])
+def test_a_shard_cut_off_is_named(store, share):
+    shard = store.root / "shards" / store.index[0].shard
+    data = shard.read_bytes()
+    shard.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(UserError, match=f"utterance u59: damaged record.*{shard.name}"):
+        FeatureStore(store.root).read([59])
+
+
 def test_a_missing_shard_is_named(store):
     shard = store.root / "shards" / store.index[0].shard
     shard.unlink()

@@ -8,10 +8,12 @@ from tts_gen.align import Aligner, AlignmentError, Segment, files
 from tts_gen.align.quality import implausible, quality
 from tts_gen.config import UserError
 from tts_gen.corpora import Utterance
-from tts_gen.features.sound import Recording, Unusable
+from tts_gen.features.sound import Recording, Unusable, limit
 from tts_gen.features.trimming import shortened
 from tts_gen.text import parse, words
 
+MAX_CHARACTERS = 2000
+"""of a text; the aligner takes a minute of speech, and that has fewer"""
 TOLERANCE = 0.05
 """seconds by which durations may miss the end of the audio: frames of another length than ours"""
 
@@ -41,12 +43,13 @@ def align(utterance: Utterance, recording: Recording, trim: float | None = None)
         raise Unusable("language without aligner", detail)
     if not utterance.text.strip():
         raise Unusable("empty text", "field text is empty")
+    limit("text too long", "characters", len(utterance.text), high=MAX_CHARACTERS)
     try:
         found = _aligner().align(recording.wave, recording.rate, words(utterance.text))
     except UserError as error:
         raise Unusable("unusable text", str(error)) from error
     except AlignmentError as error:
-        raise Unusable(f"alignment: {error}", f"text {utterance.text!r}") from error
+        raise Unusable(f"alignment: {error}", f"text {utterance.text[:80]!r}") from error
     found = found if trim is None else shortened(found, trim)
     figures = quality(found)
     if fault := implausible(figures):
