@@ -10,7 +10,7 @@
   rounded to within 0.8 %, 14 cents).
 - f0, moving: the same sentences synthesised anew by WORLD with a melody, 3.5 semitones up and down in 0.9 s.
 
-Pooled over the true times; a phoneme's error is |1200 log2 (found / asked)| cents. Two minutes on 2 CPU cores.
+Pooled over the true times; a phoneme's error is |1200 log2 (found / asked)| cents. A few minutes.
 """
 
 import argparse

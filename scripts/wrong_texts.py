@@ -3,7 +3,7 @@
     python scripts/wrong_texts.py MANIFEST [--count 180]
 
 The other text is that of all the corpus's which is nearest in length. Scores are compared with those of the own texts,
-as in a corpus where few are wrong. Two minutes on one core.
+as in a corpus where few are wrong. A minute or two.
 """
 
 import argparse
