@@ -84,7 +84,7 @@ def store_samples(c, rng: np.random.Generator) -> None:
 
 
 def opened(store: Path, runs: list[Path], out: Path):
-    from tts_gen.evaluation.compare import open_comparison
+    from tts_gen.evaluation.comparison import open_comparison
 
     return open_comparison(runs, out, (1.0,), 8, "test", 0, features=store)
 

@@ -13,6 +13,7 @@ from tts_gen import command, doors, runs, synthesis
 from tts_gen.config import UserError
 from tts_gen.corpora import espeak
 from tts_gen.evaluation import compare
+from tts_gen.evaluation.comparison import open_comparison
 from tts_gen.features.prepare import prepare
 from tts_gen.vocoders import load
 
@@ -116,8 +117,8 @@ def test_wavs_have_equal_names_in_a_folder_a_system(evaluated):
 def test_a_second_evaluation_samples_nothing_anew(evaluated, trained, features):
     before = {path: path.stat().st_mtime_ns for path in (evaluated / "samples").iterdir()}
     old = json.loads((evaluated / "summary.json").read_text())
-    comparison = compare.open_comparison(list(trained.values()), evaluated, (0.0, 1.0), 2, "test", 0)
-    rows, _ = compare.compare(comparison)
+    again = open_comparison(list(trained.values()), evaluated, (0.0, 1.0), 2, "test", 0)
+    rows, _ = compare.compare(again)
     assert {path: path.stat().st_mtime_ns for path in (evaluated / "samples").iterdir()} == before
     assert sorted(map(json.dumps, json.loads((evaluated / "summary.json").read_text()))) == sorted(map(json.dumps, old))
 

@@ -149,12 +149,13 @@ def _evaluate(arguments: Sequence[str]) -> None:
 
     from tts_gen import parallel, vocoders
     from tts_gen.evaluation import compare, headline, page, sharing, studies
+    from tts_gen.evaluation.comparison import open_comparison
     from tts_gen.evaluation.studies import outputs
     from tts_gen.evaluation.wavs import write_wavs
 
     given = {"solver": options.solver, "solver_steps": options.solver_steps}
-    open_comparison = functools.partial(
-        compare.open_comparison,
+    open_runs = functools.partial(
+        open_comparison,
         options.runs,
         options.out,
         options.temperatures,
@@ -169,13 +170,13 @@ def _evaluate(arguments: Sequence[str]) -> None:
     )
     shown = " ".join(["python eval.py", *map(shlex.quote, arguments)])
     if study:
-        comparison = open_comparison()
+        comparison = open_runs()
         report = outputs.write(studies.load(study)(comparison, options), comparison, shown)
         print(f"rows    {options.out / 'summary.json'}\ntables  {options.out / 'tables.md'}\nreport  {report}")
         return
     with parallel.processes(options.coordinator, options.processes, options.process):
         parallel.check_same({name: str(value) for name, value in vars(options).items() if name != "process"})
-        comparison = open_comparison()
+        comparison = open_runs()
         if jax.process_count() > 1:
             sharing.share_samples(comparison)
         if jax.process_index() > 0:

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from tts_gen.evaluation import diagnosis, plots, rows, significance
-from tts_gen.evaluation.compare import Comparison, generated_mels, generated_prosody
+from tts_gen.evaluation.compare import generated_mels, generated_prosody
+from tts_gen.evaluation.comparison import Comparison
 from tts_gen.evaluation.generate import oracle_prosody, sayable
 from tts_gen.evaluation.headline import LABELS, headline, judged, shown
 from tts_gen.evaluation.metrics import edges_for

@@ -7,7 +7,7 @@ import time
 import jax
 
 from tts_gen import parallel
-from tts_gen.evaluation.compare import Comparison
+from tts_gen.evaluation.comparison import Comparison
 from tts_gen.evaluation.generate import make_samples, samples_path
 from tts_gen.runs import Run
 

@@ -11,7 +11,8 @@ import numpy as np
 import soxr
 
 from tts_gen.config import UserError
-from tts_gen.evaluation.compare import Comparison, generated_mels
+from tts_gen.evaluation.compare import generated_mels
+from tts_gen.evaluation.comparison import Comparison
 from tts_gen.evaluation.generate import sayable
 from tts_gen.evaluation.split import Split
 from tts_gen.features.sound import Unusable, load

@@ -15,7 +15,8 @@ import numpy as np
 
 from tts_gen.config import UserError
 from tts_gen.evaluation import plots
-from tts_gen.evaluation.compare import Comparison, groups_of
+from tts_gen.evaluation.compare import groups_of
+from tts_gen.evaluation.comparison import Comparison
 from tts_gen.evaluation.generate import identity_of
 from tts_gen.evaluation.headline import figure
 from tts_gen.evaluation.mel import mel_rows

@@ -13,7 +13,7 @@ import numpy as np
 from tts_gen import parallel, speed
 from tts_gen.batches import acoustic_batch, prosody_batch, whole
 from tts_gen.config import UserError
-from tts_gen.evaluation.compare import Comparison
+from tts_gen.evaluation.comparison import Comparison
 from tts_gen.evaluation.report import Section
 from tts_gen.evaluation.rows import make_row
 from tts_gen.evaluation.split import Split

@@ -12,7 +12,8 @@ from dataclasses import replace
 import numpy as np
 
 from tts_gen.config import UserError
-from tts_gen.evaluation.compare import Comparison, generated_prosody
+from tts_gen.evaluation.compare import generated_prosody
+from tts_gen.evaluation.comparison import Comparison
 from tts_gen.evaluation.generate import oracle_prosody
 from tts_gen.evaluation.headline import figure
 from tts_gen.evaluation.joint_prosody import joint_floor_rows, joint_rows, two_sample_floor_row, two_sample_row

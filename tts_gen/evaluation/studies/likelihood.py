@@ -10,7 +10,8 @@ import time
 
 from tts_gen.config import UserError
 from tts_gen.evaluation import likelihood, plots
-from tts_gen.evaluation.compare import Comparison, groups_of
+from tts_gen.evaluation.compare import groups_of
+from tts_gen.evaluation.comparison import Comparison
 from tts_gen.evaluation.headline import CAPTIONS, figure
 from tts_gen.evaluation.report import Section
 from tts_gen.evaluation.significance import ALPHA, differences

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from tts_gen.evaluation import rows
-from tts_gen.evaluation.compare import Comparison
+from tts_gen.evaluation.comparison import Comparison
 from tts_gen.evaluation.headline import print_tables
 from tts_gen.evaluation.report import Section, commands, write_report
 

@@ -8,7 +8,8 @@ import argparse
 from typing import NamedTuple
 
 from tts_gen.config import UserError
-from tts_gen.evaluation.compare import Comparison, compare
+from tts_gen.evaluation.compare import compare
+from tts_gen.evaluation.comparison import Comparison
 from tts_gen.evaluation.headline import LABELS, figure
 from tts_gen.evaluation.report import Section
 from tts_gen.evaluation.studies.outputs import Study

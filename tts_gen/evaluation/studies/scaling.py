@@ -12,7 +12,8 @@ import numpy as np
 
 from tts_gen.config import UserError
 from tts_gen.evaluation import plots
-from tts_gen.evaluation.compare import Comparison, rows_at
+from tts_gen.evaluation.compare import rows_at
+from tts_gen.evaluation.comparison import Comparison
 from tts_gen.evaluation.headline import figure
 from tts_gen.evaluation.report import Section
 from tts_gen.evaluation.split import Split

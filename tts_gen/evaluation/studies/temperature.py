@@ -11,7 +11,8 @@ from pathlib import Path
 
 from tts_gen.config import UserError
 from tts_gen.evaluation import plots, rows
-from tts_gen.evaluation.compare import Comparison, compare
+from tts_gen.evaluation.compare import compare
+from tts_gen.evaluation.comparison import Comparison
 from tts_gen.evaluation.headline import FEATURES, choose_temperatures, figure
 from tts_gen.evaluation.report import Section
 from tts_gen.evaluation.studies.outputs import Study

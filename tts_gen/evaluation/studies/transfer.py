@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tts_gen.config import UserError
-from tts_gen.evaluation.compare import Comparison, generated_mels, generated_prosody, groups_of
+from tts_gen.evaluation.compare import generated_mels, generated_prosody, groups_of
+from tts_gen.evaluation.comparison import Comparison
 from tts_gen.evaluation.generate import oracle_prosody
 from tts_gen.evaluation.headline import figure
 from tts_gen.evaluation.joint_prosody import two_sample_row
