@@ -254,7 +254,8 @@ def signs(seeds: range) -> bool:
         rng = np.random.default_rng(seed)
         oracle, y, known = corpus(rng)
         identity = {"task": "prosody", "split": "test"}
-        training = [t[0] for t in (true(rng, _first(known, i), 1) for i in range(60))]
+        drawn = [true(rng, _of_utterance(known, i), 1)[0] for i in range(60)]
+        training = [np.column_stack((t[:, 0], np.log(frames(t)))) for t in drawn]
         rows = floor_rows(oracle, of_floor(identity))
         rows += failure_rows.prosody_failures(oracle, oracle, training, of_floor(identity), 0)
         for name, draw in (("true", true), ("one_mode", one_mode)):
@@ -273,8 +274,7 @@ def signs(seeds: range) -> bool:
     return dropped == len(seeds) and accused == 0
 
 
-def _first(known: Known, i: int) -> Known:
-    """Of utterance i alone."""
+def _of_utterance(known: Known, i: int) -> Known:
     at = known.utterance == i
     return Known(known.mean[at], known.p[[i]], known.scale[at], np.zeros(at.sum(), int))
 
