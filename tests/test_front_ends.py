@@ -35,8 +35,9 @@ def test_phones_may_be_given(phonemes):
 
 
 @pytest.mark.parametrize(
-    ("phonemes", "text", "given"), [(ARPABET, "...", False), (IPA, "...", False), (IPA, "pau .", True)]
+    ("phonemes", "text", "given"),
+    [(ARPABET, "...", False), (IPA, "...", False), (IPA, "Привет", False), (IPA, "pau .", True)],
 )
 def test_nothing_to_say_is_an_error(phonemes, text, given):
-    with pytest.raises(UserError, match="nothing to say|no phone"):
+    with pytest.raises(UserError, match="nothing to say|no phone|cannot"):
         read(text, phonemes, phonemes=given)

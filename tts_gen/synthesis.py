@@ -139,8 +139,11 @@ def _phonemes(sentence: str, run: Run, controls: Controls) -> list[text.Phoneme]
     """As given, or by the front end whose phones the run knows: ARPAbet's, or espeak-ng's IPA."""
     if controls.phonemes:
         return text.parse(sentence.split())
-    arpabet = ARPABET_VOWELS & set(run.inventory.phonemes)
-    return text.phonemes(text.words(sentence) if arpabet else espeak.words(sentence, controls.language))
+    if ARPABET_VOWELS & set(run.inventory.phonemes):
+        return text.phonemes(text.words(sentence))
+    if controls.language.startswith("en"):
+        text.words(sentence)  # refuses characters that cannot be read in English
+    return text.phonemes(espeak.words(sentence, controls.language))
 
 
 def add_prosody(
