@@ -9,6 +9,8 @@ second run has nothing to do, and nothing was written outside the stores. Half a
 """
 
 import argparse
+import contextlib
+import io
 import json
 from pathlib import Path
 
@@ -79,9 +81,9 @@ def contents(store: FeatureStore, ids: set[str]) -> dict[str, list[bytes]]:
 
 
 def files(folder: Path, stores: list[Path]) -> dict[Path, int]:
-    """Every file around, but for the stores' own, with the time of its last change."""
-    paths = [p for p in [folder.parent, *folder.parent.glob("*"), *folder.rglob("*")] if not p.is_symlink()]
-    return {p: p.stat().st_mtime_ns for p in paths if p != folder and not any(p.is_relative_to(s) for s in stores)}
+    """Every file in `folder`, but for the stores' own, with the time of its last change."""
+    paths = [p for p in folder.rglob("*") if p.is_file() and not any(p.is_relative_to(s) for s in stores)]
+    return {p: p.stat().st_mtime_ns for p in paths}
 
 
 def main() -> None:
@@ -90,7 +92,8 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--good", type=int, default=60)
     options = parser.parse_args()
-    folder = options.out.absolute()
+    out = options.out.absolute()
+    folder = out / "corpus"  # "../../outside" of a store would still be in `out`
     (folder / "faults").mkdir(parents=True)
     spoken = [u for u in read_manifest(options.manifest)[0] if len(u.text.split()) >= MIN_WORDS]
     sentences = [u for u in spoken if soundfile.info(u.audio).duration < MAX_SECONDS]
@@ -98,10 +101,11 @@ def main() -> None:
     mixed = write_mixed(folder, good, base_of(good[0], folder / "faults"))
     written = mixed.read_bytes().splitlines()
     alone, together = folder / "features_good", folder / "features_mixed"
-    before = files(folder, [alone, together])
+    before = files(out, [alone, together])
     checks = {"all good ones are kept": prepare(folder / "good.jsonl", alone).kept == len(good)}
     prepare(mixed, together)
-    checks["a second run has nothing to do"] = prepare(mixed, together).processed == 0
+    with contextlib.redirect_stdout(io.StringIO()):
+        checks["a second run has nothing to do"] = prepare(mixed, together).processed == 0
 
     drops = {row["id"]: row for row in map(json.loads, (together / "drops.jsonl").read_text("utf-8").splitlines())}
     reference, store = FeatureStore(alone), FeatureStore(together)
@@ -121,7 +125,7 @@ def main() -> None:
     checks[f"so is the inventory, but for {STRANGE}"] = own | {STRANGE: False} == all_of_them
     listed = (together / "alignment.csv").read_text("utf-8")
     checks[f"{STRANGE} is listed in alignment.csv"] = f"not in the training split: {STRANGE}" in listed
-    checks["nothing is written outside"] = files(folder, [alone, together]) == before
+    checks["nothing is written outside"] = files(out, [alone, together]) == before
     print(f"{len(FAULTS)} faults among {len(good)} good utterances")
     for name, good_so in checks.items():
         print(f"{'yes' if good_so else 'NO '} {name}")
