@@ -180,13 +180,13 @@ def read_table(tmp_path, text, **options):
 
 def test_a_table_with_tabs_has_no_quoting_and_all_fields(tmp_path, capsys):
     rows = [
-        "id\taudio\ttext\tphonemes\tdurations\ttextgrid\tvotes",
+        "id\taudio\ttext\tphonemes\tdurations\talignment\tvotes",
         '1\ta.mp3\t"Quoted.\tAH0 | T .\t0.1 0.2\tx/a.TextGrid\t2',
     ]
     (utterance,) = read_table(tmp_path, "\n".join(rows), audio_folder=tmp_path / "clips", language="de")
     assert utterance == Utterance(
         "1", tmp_path / "clips/a.mp3", '"Quoted.', language="de", phonemes=("AH0", "|", "T", "."),
-        durations=(0.1, 0.2), textgrid=tmp_path / "x/a.TextGrid",
+        durations=(0.1, 0.2), alignment=tmp_path / "x/a.TextGrid",
     )  # fmt: skip
     assert capsys.readouterr().err == "list.tsv: columns not used: votes\n"
 
@@ -194,7 +194,7 @@ def test_a_table_with_tabs_has_no_quoting_and_all_fields(tmp_path, capsys):
 def test_a_table_s_semicolons_and_faulty_durations(tmp_path):
     good, bad = read_table(tmp_path, 'audio;text;durations\na.wav;"Yes; no.";\nb.wav;No.;long\n')
     assert good.text == "Yes; no." and (bad.id, bad.reason) == ("b", "bad field")
-    assert bad.detail == "list.tsv line 3: durations: could not convert string to float: 'long'"
+    assert bad.detail == "list.tsv line 3: could not convert string to float: 'long'"
 
 
 def test_a_table_s_columns_must_be_named(tmp_path):

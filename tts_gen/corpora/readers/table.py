@@ -30,6 +30,7 @@ CONVERTERS: dict[str, Converter] = {
     "split": lambda name: SPLIT_OF.get(name.lower(), name),
     "phonemes": str.split,
     "durations": lambda text: [float(part) for part in text.split()],
+    "frames_per_second": float,
 }
 """of fields that are not text, whatever the table"""
 FIELDS = [field.name for field in dataclasses.fields(Utterance)]
@@ -50,7 +51,7 @@ def read(
         converters = {
             **CONVERTERS,
             "audio": (audio_folder or source.parent).absolute().joinpath,
-            "textgrid": source.parent.absolute().joinpath,
+            "alignment": source.parent.absolute().joinpath,
         }
         quoting = csv.QUOTE_NONE if separator in "\t|" else csv.QUOTE_MINIMAL
         rows = csv.reader(lines, delimiter=separator, quoting=quoting)
@@ -107,4 +108,4 @@ def _utterance(
     except UserError as error:
         return Drop(id, "bad field", str(error))
     except ValueError as error:
-        return Drop(id, "bad field", f"{where}: durations: {error}")
+        return Drop(id, "bad field", f"{where}: {error}")
