@@ -68,7 +68,7 @@ def test_figures_are_means_and_errors_per_word(monkeypatch):
     found = by(score(waves, {"a": "1, 2, 3", "b": "Four."}, "real"))
     assert found["real", "wer"]["value"] == 0
     assert found["made", "wer"]["value"] == pytest.approx((1 + 2) / 4), "over the corpus, not a mean of rates"
-    assert (found["made", "wer"]["low"], found["made", "wer"]["high"]) == pytest.approx((1 / 3, 2)), "either utterance"
+    assert found["made", "wer"]["low"] is None, "two utterances give no interval"
     assert found["made", "distillmos"]["value"] == pytest.approx(0.35, abs=1e-5)
     assert found["made", "distillmos"]["n"] == 2
 
@@ -92,8 +92,8 @@ def test_utterances_of_one_group_are_resampled_together(monkeypatch):
     monkeypatch.setattr(perceptual, "PROXIES", planted(distillmos=loudness))
     waves = {"s": {str(i): constant(0.1 + 0.2 * (i % 2)) for i in range(40)}}
     single = by(score(waves, {}, "s"))["s", "distillmos"]
-    grouped = by(score(waves, {}, "s", {str(i): str(i % 2) for i in range(40)}))["s", "distillmos"]
-    assert grouped["high"] - grouped["low"] == pytest.approx(0.2, abs=1e-4)
+    grouped = by(score(waves, {}, "s", {str(i): str(i % 8) for i in range(40)}))["s", "distillmos"]
+    assert 0.15 < grouped["high"] - grouped["low"] < 0.3  # 2 * 2.36 * 0.1 / sqrt(7), by Student's t
     assert 0.05 < single["high"] - single["low"] < 0.08  # 2 * 1.96 * 0.1 / sqrt(40)
     assert by(score(waves, {}, "s", dict.fromkeys(waves["s"], "all")))["s", "distillmos"]["low"] is None
 
@@ -126,7 +126,10 @@ def test_an_interrupted_evaluation_goes_on(monkeypatch, tmp_path):
     found = score(waves, {}, "s", ledger=Ledger(path))
     assert len(calls) == 3 + 3, "the first two are not measured again"
     assert by(found)["s", "distillmos"]["value"] == pytest.approx(0.2, abs=1e-5)
-    assert score(waves, {}, "s", ledger=Ledger(path)) == found and len(calls) == 6
+    again = score(waves, {}, "s", ledger=Ledger(path))
+    rows.write(found, tmp_path / "found.json")
+    rows.write(again, tmp_path / "again.json")
+    assert rows.read(tmp_path / "again.json") == rows.read(tmp_path / "found.json") and len(calls) == 6
 
     waves["s"]["0"] = constant(0.9)  # another content under the same name
     score(waves, {}, "s", ledger=Ledger(path))

@@ -24,7 +24,7 @@ TOLD = {
     "cost": "prosody, 2 at once: prosody_\\w+ is the fastest",
     "conditioning": "acoustic_l1: JS of mels 0.\\d+ from the recordings' prosody",
     "scaling": "l2: from 12 to 42 utterances, JS of log_f0 goes from",
-    "joint": "prosody_flow: 0.\\d+ bits of mutual information between log-f0 and duration",
+    "joint": "prosody_flow: -?0.\\d+ bits of mutual information between log-f0 and duration",
     "paper": "claims not testable here",
 }
 """what the answer of each study says"""
