@@ -92,6 +92,7 @@ def test_a_damaged_step_is_saved_again(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.restore_newest(ABSTRACT)[0] == 10
         assert checkpoints.best_steps()[0] == 10
+        assert data_files(tmp_path / "checkpoints" / "damaged" / "20"), "nothing is deleted"
         checkpoints.save(20, state(20), LAYOUT, {"val_loss": 0.3})
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.restore_newest(ABSTRACT)[0] == 20

@@ -84,7 +84,7 @@ class Checkpoints:
         try:
             action()
         except Exception as error:
-            message = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            message = _first_line(error)
             log.warning("%s: %s could not be saved (%s); the next save is tried", self.directory, what, message)
             if jax.process_index() == 0:  # half a checkpoint would keep a full disk full
                 for half in self.directory.glob("*.orbax-checkpoint-tmp*"):
@@ -117,7 +117,7 @@ class Checkpoints:
         try:
             restored = self.manager.restore(step, args=items)
         except Exception as error:  # what Orbax itself raises where a file of an array is gone
-            raise UserError(f"{folder} cannot be read: {error}") from error
+            raise UserError(f"{folder} cannot be read: {_first_line(error)}") from error
         state, notes = restored["state"], restored["notes"]
         if "hashes" not in notes:
             raise UserError(f"{folder} was saved by an earlier version of tts_gen, which this one does not read")
@@ -132,7 +132,7 @@ class Checkpoints:
         try:
             saved = self.manager.item_metadata(step)["state"]
         except ValueError as error:  # the store's own directory is damaged
-            raise UserError(f"{self.directory / str(step)} cannot be read: {error}") from error
+            raise UserError(f"{self.directory / str(step)} cannot be read: {_first_line(error)}") from error
         abstract = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding), saved)
         state, layout = self.restore(step, abstract)
         return flat.unflatten(state["ema"], layout)
@@ -140,7 +140,8 @@ class Checkpoints:
     def restore_newest(self, abstract: Any) -> tuple[int, Any] | None:
         """Newest readable step and its state, or None where there is no checkpoint.
 
-        Damaged ones after it are reported and deleted, so that they can be saved again.
+        Damaged ones after it are reported and moved to the folder `damaged`, so that they can be saved again: what
+        storage could not read once may be whole.
         """
         damaged = []
         self._check_model(abstract)
@@ -156,11 +157,22 @@ class Checkpoints:
                 damaged.append(step)
                 continue
             for later in damaged:
-                self.manager.delete(later)
+                self._set_aside(later)
             return step, state
         if self.steps:
             raise UserError(f"{self.directory}: no checkpoint can be read; delete the folder to train from the start")
         return None
+
+    def _set_aside(self, step: int) -> None:
+        folder, aside = self.directory / str(step), self.directory / "damaged" / str(step)
+        if jax.process_index() == 0:
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            if aside.exists():
+                aside.rmtree()
+            folder.rename(aside)
+            log.warning("%s is now %s", folder, aside)
+        parallel.agree("")
+        self.manager.reload()
 
     def _check_model(self, abstract: Any) -> None:
         """Raises UserError where the newest step that tells has another number of parameters."""
@@ -211,6 +223,11 @@ def saved_steps(folder: epath.Path) -> list[int]:
     except ImportError as error:  # gcsfs, s3fs
         raise UserError(f"train.checkpoints {folder}: {error}") from error
     return sorted(int(f.name) for f in folder.iterdir() if f.name.isdigit()) if found else []
+
+
+def _first_line(error: Exception) -> str:
+    """What people can read of what libraries raise."""
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
 
 
 def _hash_of(layout: flat.Layout) -> str:
