@@ -106,8 +106,8 @@ def write_run(c: Config, run: Path, store: FeatureStore) -> None:
             )
     elif steps := saved_steps(folder):
         raise UserError(
-            f"{folder} holds checkpoints {', '.join(map(str, steps[:3]))}, which are not of {run}: give another "
-            "train.checkpoints (or --workdir), or delete them"
+            f"{folder} holds checkpoints {', '.join(map(str, steps[:3]))}, which are not of {run}, or have lost its "
+            "config.json: put that back, give another train.checkpoints or --workdir, or delete them"
         )
     else:
         log.info("%s", _paragraphs(config_to_dict(c)))

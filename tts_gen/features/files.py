@@ -10,6 +10,8 @@ from typing import Any
 
 from tts_gen.config import UserError
 
+REMEDY = "put it back from a copy, or, of a feature store, delete it and prepare again"
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -50,7 +52,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(_text(path))
     except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}); delete it and prepare again") from error
+        raise UserError(f"{path}: not valid JSON ({error}); {REMEDY}") from error
 
 
 def read_json_lines(path: Path) -> list[dict]:
@@ -60,7 +62,7 @@ def read_json_lines(path: Path) -> list[dict]:
         try:
             rows.append(json.loads(line))
         except ValueError as error:
-            raise UserError(f"{path}, line {number}: not valid JSON ({error}); delete it and prepare again") from error
+            raise UserError(f"{path}, line {number}: not valid JSON ({error}); {REMEDY}") from error
     return rows
 
 
