@@ -130,7 +130,7 @@ def esd(root: Path, clips: Sequence[Clip]) -> Made:
                 id = name.replace("0012", "0011")  # one file has the ids of another speaker
                 lines.append(f"{id}\t{text}\t{label if chinese else emotion}")
                 path = f"{speaker}/{emotion}/{part}/{name}.wav"
-                write(made.source / path, clip)
+                write(made.source / path, clip if chinese else Clip(text, *synthesize(text)[:2]))
                 made.utterances[name] = {
                     "audio": path, "text": text, "speaker": speaker, "style": emotion.lower(), "split": split,
                     "language": "zh" if chinese else "en",
