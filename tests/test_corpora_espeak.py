@@ -1,3 +1,5 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 import soundfile
@@ -11,9 +13,10 @@ from tts_gen.text import PAUSE, notation, parse, phonemes, word_phonemes
 
 
 def test_phonemes_words_punctuation_and_pauses():
-    _, _, found, _ = synthesize("Stop that, please! Is it true?")
+    # Of three: once in tens of thousands of calls espeak-ng gives a phoneme no name (it reads memory it never wrote).
+    found = Counter(tuple(synthesize("Stop that, please! Is it true?")[2]) for _ in range(3))
     expected = "pau s t ˈɑː p | ð ˈæ t , pau p l ˈiː z ! pau ɪ z | ɪ t | t ɹ ˈuː ? pau"
-    assert found == expected.split()
+    assert found.most_common(1)[0][0] == tuple(expected.split())
 
 
 def test_a_hiatus_is_no_pause():
