@@ -105,6 +105,25 @@ def randomised(variables, seed: int = 0, scale: float = 0.1):
     return tree.unflatten([x + scale * rng.standard_normal(x.shape).astype(np.float32) for x in leaves])
 
 
+def away_from_start(init, *args, seed: int = 0, scale: float = 0.1):
+    """Randomised variables of a model whose start is `init(*args)`: random kernels, scales around one, the rest around
+    zero. Only the shapes come from `init`: to compile it takes XLA ten times as long as the model itself."""
+    rng = np.random.default_rng(seed)
+
+    def fill(path, leaf):
+        name, shape = path[-1].key, leaf.shape
+        start = np.zeros(shape)
+        if name == "scale":
+            start += 1
+        elif name == "weight":  # of a channel mixing, which must have an inverse
+            start += np.linalg.qr(rng.standard_normal(shape))[0]
+        elif len(shape) > 1:
+            start += rng.standard_normal(shape) / np.sqrt(np.prod(shape[:-1]))
+        return jnp.asarray(start + scale * rng.standard_normal(shape), leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(fill, jax.eval_shape(init, *args))
+
+
 def write_untrained(config: Config, store: FeatureStore, run: Path) -> None:
     """A run directory with random parameters, in a fraction of the time that training would take."""
     task, key = tasks.build(config, store.inventory, store.stats), jax.random.key(0)

@@ -86,6 +86,14 @@ def test_few_shapes_and_all_rows_full(store):
     assert batch_rows(Data(batch_size=1024, row_multiple=16), 24) == 32
 
 
+def test_a_batch_larger_than_asked_for_is_told(store, caplog):
+    config = small_config()
+    TrainingBatches(store, config)
+    assert "data.batch_size" not in caplog.text
+    TrainingBatches(store, replace(config, data=replace(config.data, batch_size=40)))
+    assert "data.batch_size is 40, but 8 sequences of 16 positions" in caplog.text
+
+
 def test_long_prosody_utterances_are_left_out_and_named(store, caplog):
     config = small_config()
     short = replace(config, data=replace(config.data, buckets=(8, 12)))

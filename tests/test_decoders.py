@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from models import GENERATIVE, randomised, small_decoder
+from models import GENERATIVE, away_from_start, randomised, small_decoder
 from scipy import stats
 
 from tts_gen.decoders import DECODERS
@@ -28,9 +28,10 @@ class Model:
 
     def __init__(self, family: str, channels: int = C, **changes):
         self.family, self.module, self.traces = family, small_decoder(family, **changes).build(channels), Counter()
-        init = jax.jit(lambda y, cond, mask: self.module.init(KEY, y, cond, mask, KEY, False, method="loss"))
-        self.initial = init(draw(1, B, L, channels), draw(2, B, L, D), length_mask(LENGTHS, L))
-        self.variables = randomised(self.initial)
+        init = lambda y, cond, mask: self.module.init(KEY, y, cond, mask, KEY, False, method="loss")  # noqa: E731
+        example = draw(1, B, L, channels), draw(2, B, L, D), length_mask(LENGTHS, L)
+        # A flow's start is that of its data.
+        self.variables = randomised(jax.jit(init)(*example)) if family == "flow" else away_from_start(init, *example)
         self.sample = jax.jit(lambda *args: self._apply("sample", *args))
         self.log_prob = jax.jit(lambda *args: self._apply("log_prob", *args))
         self.loss = jax.jit(lambda *args: self._apply("loss", *args, False))
@@ -63,10 +64,11 @@ def test_padding_content_changes_nothing(model, example):
     assert loss.shape == (B, L) and loss.dtype == jnp.float32
     close(loss * mask, model.loss(y2, cond2, mask, KEY) * mask)
     close(model.sample(cond, mask, KEY, 1.0) * m, model.sample(cond2, mask, KEY, 1.0) * m)
-    (value, error), (value2, error2) = (model.log_prob(*v, mask, KEY) for v in ((y, cond), (y2, cond2)))
+    short = [x[:, :12] for x in (y, cond, y2, cond2, mask)]  # an ODE's exact trace costs a derivative for each position
+    (value, error), (value2, error2) = (model.log_prob(*v, short[4], KEY) for v in (short[:2], short[2:4]))
     assert value.shape == error.shape == (B,) and value.dtype == error.dtype == jnp.float32
-    close(value / 32, value2 / 32)
-    close(error / 32, error2 / 32)
+    close(value / 24, value2 / 24)
+    close(error / 24, error2 / 24)
 
 
 def test_amount_of_padding_changes_nothing(model, example):

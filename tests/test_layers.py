@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models import randomised
+from models import away_from_start
 
 from tts_gen.layers import (
     ConvBlock,
@@ -47,7 +47,7 @@ def test_time_embedding_tells_near_times_apart():
 def test_blocks_ignore_padding(block: nn.Module, dropped):
     x, other = jax.random.normal(KEY, (2, 2, 10, 8))
     mask = length_mask(jnp.array([6, 10]), 10)
-    variables = randomised(jax.jit(block.init)(KEY, x, mask, dropped))
+    variables = away_from_start(block.init, KEY, x, mask, dropped)
     apply = jax.jit(lambda x, mask: block.apply(variables, x, mask, dropped) * mask[..., None])
     changed = jnp.where(mask[..., None] > 0, x, 100 * other)
     np.testing.assert_allclose(apply(x, mask), apply(changed, mask), atol=1e-5)

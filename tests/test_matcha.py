@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models import randomised
+from models import away_from_start
 from scipy import special
 
 from tts_gen.config import UserError
@@ -34,9 +34,9 @@ class Model:
 
     def __init__(self, **changes):
         self.network = networks.build(replace(TINY, **changes), 3)
-        init = jax.jit(lambda *args: self.network.init(KEY, *args, None))
-        self.initial = init(jnp.zeros((2, 4, 3)), jnp.zeros((2, 4, 5)), jnp.zeros(2), jnp.ones((2, 4)))
-        self.variables = randomised(self.initial, scale=0.2)
+        self.init = lambda *args: self.network.init(KEY, *args, None)
+        example = jnp.zeros((2, 4, 3)), jnp.zeros((2, 4, 5)), jnp.zeros(2), jnp.ones((2, 4))
+        self.variables = away_from_start(self.init, *example, scale=0.2)
         self.apply = jax.jit(self.network.apply)
 
     def __call__(self, x, cond, t, mask, rng=None):
@@ -114,7 +114,7 @@ def test_dropout_is_drawn_from_the_key(model, example):
 
 
 def test_starts_at_zero(model, example):
-    assert not np.any(model.apply(model.initial, *example, None))
+    assert not np.any(model.apply(jax.jit(model.init)(*example), *example, None))
 
 
 def transposed_convolution(x: np.ndarray, w: np.ndarray, bias: np.ndarray) -> np.ndarray:

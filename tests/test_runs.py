@@ -118,10 +118,16 @@ def test_a_changed_model_is_not_resumed(config, trained):
     wider = replace(config, encoder=replace(config.encoder, width=24))
     with pytest.raises(UserError, match=r"config.json: encoder.width is 16 in this run but 24 now"):
         fit.train(wider, trained)
-    with pytest.raises(UserError, match=r"decoder\.\w+ is"):
+    with pytest.raises(UserError, match="decoder.family is regression in this run but flow now"):
         fit.train(replace(config, decoder=small_decoder("flow")), trained)
     with pytest.raises(UserError, match="train.learning_rate is 0.01 in this run but 0.1 now"):
         fit.train(with_train(config, learning_rate=0.1), trained)
+
+
+def test_a_workdir_that_cannot_be_written(config, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=f"--workdir {tmp_path}/file cannot be written: .*; give a folder that can"):
+        fit.train(config, tmp_path / "file")
 
 
 def test_more_steps_may_be_asked_for(config, tmp_path):

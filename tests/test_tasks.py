@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from models import make_store, mean_loss, randomised, small_config
+from models import away_from_start, make_store, mean_loss, randomised, small_config
 from scipy import integrate, stats
 
 from tts_gen import tasks
@@ -39,8 +39,11 @@ class Built:
     def __init__(self, store, task: str, family: str = "regression", scale: float = 0.1):
         self.task = tasks.build(small_config(task, family), store.inventory, store.stats)
         self.batch = make_batch(store, task)
-        init = jax.jit(lambda batch: self.task.init(KEY, batch, KEY, False, method="loss"))
-        self.variables = randomised(init(self.batch), scale=scale)
+        init = lambda batch: self.task.init(KEY, batch, KEY, False, method="loss")  # noqa: E731
+        if scale:
+            self.variables = away_from_start(init, self.batch, scale=scale)
+        else:
+            self.variables = jax.jit(init)(self.batch)
         self.loss = jax.jit(lambda batch, rng: self.task.apply(self.variables, batch, rng, False, method="loss"))
         self.sample = jax.jit(lambda batch, rng: self.task.apply(self.variables, batch, rng, 1.0, method="sample"))
         self.log_prob = jax.jit(lambda batch, rng: self.task.apply(self.variables, batch, rng, method="log_prob"))
@@ -262,7 +265,7 @@ def test_bits_per_dimension_in_training_are_those_of_log_prob(store, task, famil
     if family != "flow":
         config = replace(config, decoder=replace(config.decoder, loss=family))
     module, batch = tasks.build(config, store.inventory, store.stats), make_batch(store, task)
-    variables = randomised(jax.jit(lambda b: module.init(KEY, b, KEY, False, method="loss"))(batch))
+    variables = away_from_start(lambda b: module.init(KEY, b, KEY, False, method="loss"), batch)
     padded = {name: np.concatenate([x, np.zeros_like(x[:2])]) for name, x in batch.items()}
     keys, evaluate = jax.random.split(KEY, 60), jax.jit(lambda b, k: tasks.validation_sums(module, variables, b, k))
     found = [evaluate(padded, k)["val_bits_per_dim"] for k in keys]

@@ -1,8 +1,7 @@
 """Settings of a run: frozen dataclasses, checked by name, saved as JSON.
 
 A config file (`configs/*.py`) holds one value, `config = Config(...)`. Every field can be overridden on the command
-line
-(`--train.steps 100`); a name that does not exist is an error that lists those that do.
+line (`--train.steps 100`); a name that does not exist is an error that lists those that do.
 """
 
 import dataclasses

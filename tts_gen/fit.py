@@ -49,10 +49,13 @@ def train(c: Config, run: Path, inspect: Callable | None = None) -> None:
             if c.train.best_metric not in metrics:
                 raise UserError(f"train.best_metric {c.train.best_metric!r} is not one of {', '.join(metrics)}")
             model = model_of(c, run, store, task, inspect)
-            run.mkdir(parents=True, exist_ok=True)
-            if jax.process_index() == 0:
-                stack.enter_context(locked(run))
-                write_run(c, run, store)
+            try:
+                run.mkdir(parents=True, exist_ok=True)
+                if jax.process_index() == 0:
+                    stack.enter_context(locked(run))
+                    write_run(c, run, store)
+            except OSError as found:
+                raise UserError(f"--workdir {run} cannot be written: {found}; give a folder that can") from found
         except (UserError, OSError) as found:
             error = str(found)
         parallel.agree(error)
@@ -130,7 +133,8 @@ RESUMABLE = {
 
 def _check_resumable(before: Config, now: Config, path: Path) -> None:
     old, new = (_flat(json.loads(json.dumps(config_to_dict(c)))) for c in (before, now))
-    for name in sorted(old.keys() | new.keys()):
+    # Another family has other fields: what it is comes before what it lacks.
+    for name in sorted(old.keys() | new.keys(), key=lambda name: (name not in ("task", "decoder.family"), name)):
         was, value = old.get(name), new.get(name)
         if was == value:
             continue

@@ -19,9 +19,8 @@ class Plan:
     """Which utterances stand in which batch: `plan(step)` -> (bucket length, positions in the store's index).
 
     Buckets come in rounds; in each, a bucket has as many batches as its share of the corpus, in shuffled order. A
-    bucket's
-    utterances come in shuffled epochs, one after the other without gaps, so all are seen equally often. The first batch
-    of all is of the longest bucket.
+    bucket's utterances come in shuffled epochs, one after the other without gaps, so all are seen equally often. The
+    first batch of all is of the longest bucket.
     """
 
     seed: int
@@ -54,7 +53,15 @@ class Plan:
             raise UserError(f"{store.root}: no {split} utterance fits data.buckets {tuple(map(int, buckets))}")
         bucket = buckets[np.minimum(np.searchsorted(buckets, length), len(buckets) - 1)]
         members = {int(b): np.repeat(positions[bucket == b], times[bucket == b]) for b in np.unique(bucket)}
-        return cls(config.train.seed, members, {b: batch_rows(config.data, b) for b in members})
+        rows = {b: batch_rows(config.data, b) for b in members}
+        longest = max(members)
+        if split == "train" and rows[longest] * longest > config.data.batch_size:
+            log.warning(
+                "data.batch_size is %d, but %d sequences of %d positions (data.row_multiple, data.buckets) are %d: "
+                "batches hold so many",
+                config.data.batch_size, rows[longest], longest, rows[longest] * longest,
+            )  # fmt: skip
+        return cls(config.train.seed, members, rows)
 
     @property
     def batches_per_round(self) -> dict[int, int]:

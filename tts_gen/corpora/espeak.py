@@ -103,7 +103,8 @@ def synthesize(
     stress marks espeak's IPA ("ˈɑː"); each duration runs to the start of the next phoneme (some l get none: espeak
     sounds them within the vowel), and together they fill the wave exactly. Not thread-safe. espeak-ng is not
     reproducible bit for bit: noise and phase differ between runs, and lengths by up to 2 ms within a process; once in
-    tens of thousands of calls a phoneme comes without its name and is counted to the one before. Raises UserError for an unknown voice and for a text without a phone.
+    tens of thousands of calls a phoneme comes without its name and is counted to the one before. Raises UserError for
+    an unknown voice and for a text without a phone.
     """
     library, sample_rate, data = _library()
     _set_voice(library, data, voice)

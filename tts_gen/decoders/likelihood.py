@@ -22,6 +22,8 @@ TOLERANCE = 1e-4
 """absolute and relative, of a step's estimated error: root mean square over an utterance's valid dimensions, and of its
 log-density per dimension"""
 MAX_STEPS = 1000
+LEAST_STEP = 1e-7
+"""of time: where the solver asks for less (of a NaN, always), it gets nowhere in MAX_STEPS of them, and ends at once"""
 LEAST_SIGMA = 1e-3
 """noise in the data at which a diffusion's ODE starts: what it costs is below 1e-4 bits per dimension where the data's
 standard deviation is 0.1"""
@@ -45,7 +47,7 @@ def ode_log_prob(
     drift, y, mask, rng, t_data, t_prior, exact: bool | None = None, tolerance: float = TOLERANCE
 ) -> tuple[jax.Array, jax.Array]:
     """y [B, L, C], mask [B, L] -> nats [B] over valid positions and channels, and its standard error [B] over probes (0
-    where the trace is exact). NaN for all where the solver did not get there in MAX_STEPS steps.
+    where the trace is exact). NaN for all where the solver did not get there in MAX_STEPS steps of LEAST_STEP or more.
 
     `drift(x, t)` -> dx/dt [B, L, C] with t a scalar; what it gives in padding is ignored. `exact` None: where L C is at
     most EXACT_UP_TO. One solve for the batch, in y's precision but at least float32; the utterance with the largest
@@ -76,7 +78,8 @@ def ode_log_prob(
 
     def largest_error(scaled):
         x, trace = scaled
-        return jnp.max(jnp.maximum(jnp.sqrt(jnp.sum(x**2, (1, 2)) / size), jnp.max(jnp.abs(trace), 0)))
+        largest = jnp.max(jnp.maximum(jnp.sqrt(jnp.sum(x**2, (1, 2)) / size), jnp.max(jnp.abs(trace), 0)))
+        return jnp.where(jnp.isnan(largest), jnp.inf, largest)
 
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(drift_and_trace),
@@ -85,7 +88,9 @@ def ode_log_prob(
         jnp.asarray(t_prior, dtype),
         None,
         (y.astype(dtype) * m, jnp.zeros((1 if exact else PROBES, y.shape[0]), dtype)),
-        stepsize_controller=diffrax.PIDController(tolerance, tolerance, norm=largest_error),
+        stepsize_controller=diffrax.PIDController(
+            tolerance, tolerance, norm=largest_error, dtmin=LEAST_STEP, force_dtmin=False
+        ),
         adjoint=diffrax.ForwardMode(),  # a plain loop: nobody differentiates the likelihood backwards
         max_steps=MAX_STEPS,
         throw=False,
