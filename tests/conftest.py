@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import resource
 from pathlib import Path
 
 from hypothesis import settings
@@ -19,12 +20,17 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 import jax  # noqa: E402  (after its settings)
 import pytest  # noqa: E402
 
+MOST_MEMORY = 3 << 30
+"""bytes"""
+
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _programs_of_one_module_at_a_time():
-    """Otherwise each process of the suite ends up holding gigabytes of them."""
+def _programs_in_bounded_memory():
+    """Modules share small programs; otherwise each process of the suite ends up holding many gigabytes of them."""
     yield
-    jax.clear_caches()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    if pages * resource.getpagesize() > MOST_MEMORY:
+        jax.clear_caches()
