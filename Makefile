@@ -15,7 +15,7 @@ demo: setup    ## the whole path on real speech, ending in runs/demo/report.html
 	@.venv/bin/tts-gen demo $(ARGS)
 
 test: setup    ## the whole test suite; ARGS="tests/test_text.py -x" for a part
-	@.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	@.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 clean:    ## remove .venv and all caches; data/ and runs/ stay
 	rm -rf .venv .cache .pytest_cache .hypothesis .ruff_cache build *.egg-info

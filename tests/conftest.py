@@ -23,8 +23,16 @@ import pytest  # noqa: E402
 MOST_MEMORY = 3 << 30
 """bytes"""
 
+LONG = ("test_end_to_end", "test_studies", "test_distributed", "test_readers_end_to_end", "test_runs", "test_sharing")
+"""modules that start processes, or train; few tests each"""
+
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+def pytest_collection_modifyitems(items):
+    """Long modules first: the processes among which the suite is divided then end together."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 @pytest.fixture(scope="module", autouse=True)

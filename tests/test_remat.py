@@ -25,7 +25,7 @@ def store(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_less_is_kept(store, kind):
-    losses, variables = built(store, *kind)
+    losses, variables = built(store, *kind, DEEP.get(kind[0], {}))
     # XLA on CPU lets go of the barriers before it schedules: its own account of memory shows no difference there.
     residuals = {on: jax.eval_shape(lambda v, loss=loss: jax.vjp(loss, v)[1], variables) for on, loss in losses.items()}
     kept = {on: sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree)) for on, tree in residuals.items()}
@@ -34,16 +34,16 @@ def test_less_is_kept(store, kind):
 
 @pytest.mark.parametrize("kind", [("regression", {}), ("flow", {}), NETWORKS[1]], ids=str)
 def test_the_same_gradient(store, kind):
-    losses, shapes = built(store, *kind)
+    losses, shapes = built(store, *kind, {})
     variables = randomised(jax.tree.map(lambda x: np.zeros(x.shape, np.float32), shapes))
     (loss, grads), (loss2, grads2) = (jax.jit(jax.value_and_grad(f))(variables) for f in losses.values())
     np.testing.assert_allclose(loss, loss2, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), grads, grads2)
 
 
-def built(store, family, changes):
+def built(store, family, changes, deep):
     """The mean loss as a function of variables, without and with remat, and the variables' shapes."""
-    changes = changes | DEEP.get(family, {})
+    changes = changes | deep
     if changes.get("network"):
         changes |= {"widths": (16, 24), "heads": 2, "head_width": 8}
     plain = small_config("acoustic", family)
