@@ -17,11 +17,10 @@ from tts_gen import draws
 from tts_gen.config import UserError
 from tts_gen.decoders import flow
 from tts_gen.decoders.couplings import AffineCoupling
-from tts_gen.decoders.dds import DepthwiseConv
 from tts_gen.decoders.dequantisation import Dequantiser
 from tts_gen.decoders.flow_layers import ActNorm, inverse
 from tts_gen.decoders.wavenet import WaveNet
-from tts_gen.layers import length_mask
+from tts_gen.layers import DepthwiseConv, length_mask
 
 B, L, C, D = 3, 8, 2, 6
 KEY = jax.random.key(0)
