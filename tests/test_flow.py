@@ -17,11 +17,10 @@ from tts_gen import draws
 from tts_gen.config import UserError
 from tts_gen.decoders import flow
 from tts_gen.decoders.couplings import AffineCoupling
-from tts_gen.decoders.dds import DepthwiseConv
 from tts_gen.decoders.dequantisation import Dequantiser
-from tts_gen.decoders.flow_layers import ActNorm
+from tts_gen.decoders.flow_layers import ActNorm, inverse
 from tts_gen.decoders.wavenet import WaveNet
-from tts_gen.layers import length_mask
+from tts_gen.layers import DepthwiseConv, length_mask
 
 B, L, C, D = 3, 8, 2, 6
 KEY = jax.random.key(0)
@@ -151,6 +150,13 @@ def test_density_integrates_to_one(coupling):
     mass = np.exp(np.asarray(value, np.float64)).reshape(121, 121)
     assert mass[[0, -1]].max() < 1e-6 and mass[:, [0, -1]].max() < 1e-6  # the grid holds it all
     assert abs(mass.sum() * 0.2**2 - 1) < 0.01
+
+
+@pytest.mark.parametrize("n", [2, 4, 12])
+def test_inverse_of_a_matrix(n):
+    w = np.random.default_rng(n).normal(size=(n, n)).astype(np.float32)
+    w[0, 0] = 0  # a pivot must be looked for
+    np.testing.assert_allclose(jax.jit(inverse)(w), np.linalg.inv(w), rtol=0, atol=1e-4)
 
 
 def test_actnorm_starts_by_normalising_the_first_batch():

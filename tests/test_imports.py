@@ -51,17 +51,18 @@ ALLOWED = {
     "runs": "config features decoders tasks joint front_end flat checkpoint",
     "fit": "config features plan batches tasks parallel checkpoint finetune training runs",
     "torch_file": "config",
-    "vocoders": "config torch_file",
+    "vocoders": "config layers torch_file",
     "convert": "config features layers text_encoder decoders joint front_end runs torch_file vocoders",
     "evaluation": "config text corpora features plan batches draws runs vocoders torch_file progress command "
     "parallel speed synthesis writer",
     "synthesis": "config text corpora features batches runs vocoders",
+    "export": "config command text features flat runs vocoders",
     "inspection": "align config features vocoders evaluation progress",
     "demo": "config progress",
     "command": "config",
     "doors": "config command parallel fit runs vocoders evaluation",
     "sweep": "config command doors features runs writer checkpoint",
-    "cli": "config command corpora features runs vocoders convert evaluation synthesis sweep demo inspection",
+    "cli": "config command corpora features runs vocoders convert evaluation synthesis export sweep demo inspection",
 }
 """part of the package -> parts it may import"""
 

@@ -1,7 +1,9 @@
 """Vocoders: HiFi-GAN against the reference implementation, exact windows, mels given back, and the WAV writer."""
 
 import importlib.util
+import json
 import logging
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -16,9 +18,11 @@ from tts_gen.features.mel import log_mel
 from tts_gen.vocoders import hifigan
 from tts_gen.vocoders.griffin_lim import GriffinLim
 from tts_gen.vocoders.wave import write_wav
+from tts_gen.vocoders.windows import Windowed
 
 GOLDEN = Path(__file__).parent / "golden" / "hifigan"
 CHECKPOINT = GOLDEN / "g_00000001"
+V3 = GOLDEN.with_name("hifigan_v3")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +59,7 @@ def test_hifigan_equals_the_reference(small):
 def test_windows_equal_the_whole(small, n_frames):
     generator, params = small
     mel = np.random.default_rng(n_frames).normal(-5, 2, (n_frames, 80)).astype(np.float32)
-    wave = hifigan.HifiGan(generator, params, window=48)(mel)
+    wave = Windowed("hifigan", generator, params, Audio(), window=48)(mel)
     assert wave.shape == (n_frames * 256,) and wave.dtype == np.float32
     if n_frames:
         whole = jax.jit(generator.apply)(params, mel[None], np.ones((1, n_frames), bool))[0]
@@ -63,11 +67,13 @@ def test_windows_equal_the_whole(small, n_frames):
 
 
 def test_one_compilation_for_all_lengths(small):
-    vocoder = hifigan.HifiGan(*small, window=48)
+    vocoder = Windowed("hifigan", *small, Audio(), window=48)
     vocoder(np.zeros((7, 80), np.float32))
     with jax.no_tracing():
         for n_frames in (3, 60, 130):
-            assert len(vocoder(np.zeros((n_frames, 80), np.float32))) == n_frames * 256
+            pieces = list(vocoder.stream(np.zeros((n_frames, 80), np.float32)))
+            assert sum(map(len, pieces)) == n_frames * 256
+            assert len(pieces[0]) == min(n_frames, 48 - 2 * small[0].reach) * 256
 
 
 def test_reach_is_all_that_matters_and_little_more():
@@ -97,6 +103,38 @@ def test_a_checkpoint_file_by_name():
     golden = np.load(GOLDEN / "io.npz")
     assert vocoder.name == "hifigan"
     np.testing.assert_allclose(vocoder(golden["mel"][1].T), golden["wav"][1, 0], rtol=0, atol=5e-5)
+
+
+def test_third_version(tmp_path):
+    """With its config, and by its weights' shapes."""
+    vocoder, golden = vocoders.load(str(V3 / "g_v3")), np.load(V3 / "io.npz")
+    assert not vocoder.network.paired and vocoder.network.rates == (8, 8, 4)
+    np.testing.assert_allclose(vocoder(golden["mel"][0].T), golden["wav"][0, 0], rtol=0, atol=1e-5)
+    shutil.copy(V3 / "g_v3", tmp_path)
+    assert vocoders.load(str(tmp_path / "g_v3")).network == vocoder.network
+
+
+def test_config_beside_a_checkpoint(tmp_path):
+    config = json.loads((V3 / "config.json").read_text())
+    shutil.copy(V3 / "g_v3", tmp_path)
+    for changes, message in [
+        ({"sampling_rate": 16000, "fmax": None}, "sample_rate is 22050 in the features but 16000"),
+        ({"win_size": 800}, "win_size 800 is not n_fft 1024"),
+        ({"resblock_kernel_sizes": [3, 5, 9]}, "resblocks_2/convs_0/kernel"),
+        ({"upsample_rates": [8, 8, 2]}, "128 samples a frame, but the mels' hop is 256"),
+    ]:
+        (tmp_path / "config.json").write_text(json.dumps(config | changes))
+        with pytest.raises(UserError, match=message):
+            vocoders.load(str(tmp_path / "g_v3"), Audio())
+    for text, message in [
+        ("{", "config.json: not HiFi-GAN's config"),
+        ('{"upsample_rates": [8]}', "KeyError: 'fmax'"),
+    ]:
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(UserError, match=message):
+            vocoders.load(str(tmp_path / "g_v3"))
+    (tmp_path / "config.json").write_text(json.dumps(config | {"sampling_rate": 24000, "fmax": None}))
+    assert vocoders.load(str(tmp_path / "g_v3")).audio == Audio(sample_rate=24000, fmax=12000.0)
 
 
 def test_unfit_weights(tmp_path, monkeypatch):

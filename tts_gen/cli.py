@@ -9,6 +9,7 @@ from tts_gen import command, convert
 from tts_gen.config import UserError
 from tts_gen.corpora import command as corpora
 from tts_gen.evaluation.listening import command as listening
+from tts_gen.export import command as export
 
 
 def _align(options: argparse.Namespace) -> None:
@@ -245,6 +246,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--config", type=Path, metavar="FILE", help="JSON: its constructor's arguments, or its config")
         sub.add_argument("--symbols", type=Path, metavar="FILE", help="its symbol table, one a line, if not the usual")
         sub.set_defaults(function=_convert)
+
+    export.add(commands)
 
     sub = subcommand("sweep", _sweep, "a grid of runs that differ in some fields of a config, and a table of results")
     sub.epilog = (

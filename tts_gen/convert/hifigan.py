@@ -8,19 +8,7 @@ import numpy as np
 
 from tts_gen.convert.text_encoder import torch_layout
 from tts_gen.convert.weights import Weights, sub_state
-from tts_gen.vocoders.hifigan import Generator
-
-
-def settings(args: dict) -> Generator:
-    """From the arguments of `models.Generator`."""
-    return Generator(
-        channels=args["upsample_initial_channel"],
-        rates=tuple(args["upsample_rates"]),
-        rate_kernels=tuple(args["upsample_kernel_sizes"]),
-        block_kernels=tuple(args["resblock_kernel_sizes"]),
-        block_dilations=tuple(tuple(d) for d in args["resblock_dilation_sizes"]),
-        paired=str(args["resblock"]) == "1",
-    )
+from tts_gen.vocoders.hifigan import settings
 
 
 def state(checkpoint: dict) -> dict[str, np.ndarray]:

@@ -1,26 +1,8 @@
 """Dilated depth-separable convolutions of VITS (arXiv 2106.06103; jaywalnut310/vits `modules.DDSConv`, MIT)."""
 
 import flax.linen as nn
-import jax.numpy as jnp
 
-from tts_gen.layers import masked
-
-
-class DepthwiseConv(nn.Module):
-    """Each channel convolved by itself: [B, L, D] -> [B, L, D]. `kernel` is odd."""
-
-    kernel: int
-    dilation: int
-
-    @nn.compact
-    def __call__(self, x):
-        weight = self.param("kernel", nn.initializers.lecun_normal(), (self.kernel, x.shape[-1]))
-        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
-        reach = self.dilation * (self.kernel // 2)
-        padded = jnp.pad(x, ((0, 0), (reach, reach), (0, 0)))
-        # A few shifted products: grouped convolutions are far slower than these in XLA on CPU.
-        taps = [padded[:, i * self.dilation :][:, : x.shape[1]] * weight[i] for i in range(self.kernel)]
-        return sum(taps, bias)
+from tts_gen.layers import DepthwiseConv, masked
 
 
 class DilatedSeparable(nn.Module):

@@ -5,6 +5,7 @@ Every layer has a pair `forward_and_log_det(y, mask)` (y towards z) and `inverse
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from tts_gen.layers import wide
@@ -64,7 +65,21 @@ class InvertibleConv(nn.Module):
         return self._mix(y, self.weight), log_det * mask
 
     def inverse(self, z, mask):
-        return self._mix(z, jnp.linalg.inv(self.weight))
+        return self._mix(z, inverse(self.weight))
+
+
+def inverse(w: jax.Array) -> jax.Array:
+    """Of a matrix [n, n], by Gauss-Jordan elimination with partial pivoting: plain operations, where jnp.linalg.inv
+    calls a library of each platform's own, which an exported model cannot bring along."""
+    rows, row = jnp.concatenate([w, jnp.eye(len(w), dtype=w.dtype)], 1), jnp.arange(len(w))
+
+    def eliminate(i, rows):
+        pivot = jnp.argmax(jnp.where(row < i, -1, jnp.abs(rows[:, i])))
+        rows = rows[jnp.where(row == i, pivot, jnp.where(row == pivot, i, row))]
+        chosen = rows[i] / rows[i, i]
+        return jnp.where((row == i)[:, None], chosen, rows - rows[:, i, None] * chosen)
+
+    return jax.lax.fori_loop(0, len(w), eliminate, rows)[:, len(w) :]
 
 
 class Flip(nn.Module):

@@ -202,7 +202,7 @@ class MatchaUNet(nn.Module):
         middle = [down[-1]] * self.middle_blocks
         up = [*down[-2::-1], down[0]]
         halved = [*range(depth + 1), *[depth] * self.middle_blocks, *range(depth, -1, -1)]
-        shapes = [(x.shape[1] >> n, w) for n, w in zip(halved, down + middle + up, strict=True)]
+        shapes = [(x.shape[1] // 2**n, w) for n, w in zip(halved, down + middle + up, strict=True)]
         dropped = self._dropped(rng, x.shape[0], shapes, cond.dtype)
 
         def level(name, h, width, mask):

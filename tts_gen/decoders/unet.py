@@ -49,7 +49,7 @@ class UNet(nn.Module):
         emb = nn.silu(nn.Dense(2 * self.widths[0])(time_embedding(t, self.widths[0]).astype(cond.dtype)))
         ends = list(itertools.accumulate(2 * w for w in blocks))
         modulations = iter(jnp.split(nn.Dense(ends[-1])(emb), ends[:-1], -1))
-        middle = (x.shape[0], x.shape[1] >> len(upper), bottom)
+        middle = (x.shape[0], x.shape[1] // 2 ** len(upper), bottom)
         dropped = draws.dropout_masks(rng, self.dropout, 4, middle, cond.dtype)
 
         def block(h, width, mask, dropped=1.0):

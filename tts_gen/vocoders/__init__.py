@@ -23,18 +23,19 @@ class Vocoder(Protocol):
         """mel[T, M], natural logarithm, as Audio defines it -> wave[T * hop], float32 in -1..1."""
 
 
-def load(name: str = "auto", audio: Audio = Audio()) -> Vocoder:
-    """The vocoder for mels of definition `audio`: "hifigan", "griffin_lim", a HiFi-GAN checkpoint file, or "auto".
+def load(name: str = "auto", audio: Audio | None = None) -> Vocoder:
+    """The vocoder for mels of definition `audio` (None: those it reads): "hifigan", "griffin_lim", "auto", or a
+    checkpoint file of HiFi-GAN or Vocos.
 
     "auto" is HiFi-GAN, or Griffin-Lim, with a warning that says why, where HiFi-GAN cannot be had.
-    Raises UserError for an unknown name, absent or unfit weights, and a mel definition that HiFi-GAN does not read.
+    Raises UserError for an unknown name, absent or unfit weights, and mels of another definition than the weights read.
     """
     if name == "griffin_lim":
         from tts_gen.vocoders.griffin_lim import GriffinLim
 
-        return GriffinLim(audio)
+        return GriffinLim(audio or Audio())
 
-    from tts_gen.vocoders import hifigan
+    from tts_gen.vocoders import hifigan, vocos
 
     if name == "hifigan":
         return hifigan.load(None, audio)
@@ -46,4 +47,5 @@ def load(name: str = "auto", audio: Audio = Audio()) -> Vocoder:
             return load("griffin_lim", audio)
     if not Path(name).is_file():
         raise UserError(f"vocoder {name!r}: neither a checkpoint file nor one of {', '.join(NAMES)}")
-    return hifigan.load(name, audio)
+    state = vocos.state_of(Path(name))
+    return hifigan.load(name, audio) if state is None else vocos.load(Path(name), state, audio)

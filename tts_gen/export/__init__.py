@@ -1,0 +1,7 @@
+"""A model that leaves its training machine: a folder with which jax and numpy alone can sample it.
+
+sample.jax_export    StableHLO for all platforms by `jax.export`: batch and lengths symbols, seed and temperature inputs
+parameters.npy       [P], its first argument
+model.json           phonemes, voices, statistics, mel definition: what inputs are made and outputs are read with
+load.py              makes a callable of the three (`tts_gen/export/load.py`); imports nothing of this package
+"""

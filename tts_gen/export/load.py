@@ -1,0 +1,192 @@
+"""Runs models that `tts-gen export` wrote; a copy of this file lies in each such folder, and runs all of them.
+
+It needs jax, numpy and flatbuffers, the last because jax reads its artefacts with it; nothing of tts_gen.
+
+    from load import load
+    prosody, acoustic, vocoder = load("prosody"), load("acoustic"), load("vocoder")
+    phonemes = "pau HH AH0 L OW1 . pau"
+    mel = acoustic(phonemes, **prosody(phonemes, temperature=0.8, seed=1), temperature=0.667, seed=1)
+    wave = vocoder(mel)    # float32 in -1..1, at vocoder.about["audio"]["sample_rate"]
+
+Shapes: B batch, N phonemes, T frames, M mel bins. Every length is padded to one of few, so that few programs are
+compiled; what a model draws at a position does not depend on that.
+"""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax import export
+
+PAUSE, BOUNDARY = "pau", "|"
+SHORTEST_TEXT, SHORTEST_MEL = 32, 256
+"""padded lengths start here and double"""
+LONGEST = 258
+"""frames of a phoneme, three seconds at the usual hop"""
+
+
+def load(folder=None):
+    """The model of a folder (None: of this file's own): Prosody, Acoustic or Vocoder."""
+    folder = Path(folder or Path(__file__).parent)
+    about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    kind = {"prosody": Prosody, "acoustic": Acoustic, "vocoder": Vocoder}[about["task"]]
+    return kind(folder, about)
+
+
+class Model:
+    def __init__(self, folder, about):
+        self.about = about
+        exported = export.deserialize(bytearray((folder / "sample.jax_export").read_bytes()))
+        self._parameters = jax.device_put(np.load(folder / "parameters.npy"))
+        self._call = jax.jit(exported.call)
+
+    def sample(self, *inputs):
+        """The artefact itself: arrays with leading axis B, then the seed and the temperature where there is noise."""
+        return np.asarray(self._call(self._parameters, *inputs))
+
+
+class Speech(Model):
+    """What prosody and acoustic models share: phonemes and voices to arrays."""
+
+    def __init__(self, folder, about):
+        super().__init__(folder, about)
+        self._stats = {name: np.array(value, np.float32) for name, value in about["stats"].items()}
+
+    def _draw(self, batch, seed, temperature):
+        """[L, C] in normalised units."""
+        if not 0 <= temperature < float("inf"):
+            raise ValueError(
+                f"temperature {temperature}: give 0 (no noise), 1 (the model's own) or what lies around it"
+            )
+        y = self.sample(batch, np.uint32(seed), np.float32(temperature))[0]
+        if not np.isfinite(y[: batch["frames" if "frames" in batch else "length"][0]]).all():
+            raise ValueError(f"the model's output is not finite at temperature {temperature}; lower it")
+        return y
+
+    def _text(self, phonemes, speaker, style):
+        """Batch of one sentence."""
+        columns = np.array(self._parse(phonemes.split() if isinstance(phonemes, str) else phonemes), np.int32)
+        length = _padded(len(columns), SHORTEST_TEXT)
+        names = ("phoneme", "stress", "edge", "punctuation")
+        batch = {name: _row(column, length) for name, column in zip(names, columns.T)}
+        voice = {"speaker": self._id("speakers", speaker), "style": self._id("styles", style)}
+        return batch | {k: np.array([v], np.int32) for k, v in (voice | {"length": len(columns)}).items()}
+
+    def _parse(self, symbols):
+        """(phoneme, stress, edge, punctuation) of each phoneme, written as in a manifest's field phonemes."""
+        columns, word, marks, pause = [], [], self.about["punctuation"], self._id("phonemes", PAUSE)
+        for symbol in [*symbols, BOUNDARY]:
+            if symbol not in (BOUNDARY, PAUSE, *marks):
+                word.append(self._stressed(symbol))
+                continue
+            mark, last = marks.index(symbol) if symbol in marks else 0, len(word) - 1
+            columns += [(*phone, (i == 0) + 2 * (i == last), mark) for i, phone in enumerate(word)]
+            columns += [(pause, 0, 0, 0)] * (symbol == PAUSE)
+            word = []
+        if all(column[0] == pause for column in columns):
+            raise ValueError(f"no phone in {' '.join(symbols)!r}; give at least one")
+        return columns
+
+    def _stressed(self, symbol):
+        """Id and stress (0 none, 1 unstressed vowel, 2 primary, 3 secondary) of AH0, or of IPA with its marks."""
+        known, vowels = self.about["inventory"]["phonemes"], self.about["vowels"]
+        if symbol[-1:] in tuple("012") and symbol[:-1] in known and vowels[known.index(symbol[:-1])]:
+            return known.index(symbol[:-1]), int(symbol[-1]) + 1
+        bare = symbol.replace("ˈ", "").replace("ˌ", "")
+        phone = self._id("phonemes", bare)
+        return phone, int(vowels[phone]) if bare == symbol else 2 if "ˈ" in symbol else 3
+
+    def _id(self, kind, name):
+        names = self.about["inventory"][kind]
+        if name is None:  # the only speaker there is; of styles, the unlabelled
+            if kind == "speakers" and len(names) > 2:
+                raise ValueError(f"name a speaker of {', '.join(names)}")
+            return len(names) - 1 if kind == "speakers" else 0
+        if name not in names:
+            raise ValueError(f"{name!r} is none of the model's {kind}: {', '.join(names)}")
+        return names.index(name)
+
+
+class Prosody(Speech):
+    def __call__(self, phonemes, speaker=None, style=None, temperature=0.8, seed=0):
+        """Phonemes -> log_f0 [N] (natural log of Hz, NaN where unvoiced) and duration [N] in whole frames."""
+        batch = self._text(phonemes, speaker, style)
+        n, s = batch["length"][0], self._stats
+        y = self._draw(batch, seed, temperature)[:n].astype(np.float64)
+        voiced = np.array(self.about["inventory"]["voiced"])[batch["phoneme"][0, :n]]
+        log_f0 = y[:, 0] * s["log_f0_std"][batch["speaker"]] + s["log_f0_mean"][batch["speaker"]]
+        frames = np.exp(
+            np.clip(y[:, 1] * s["log_duration_std"] + s["log_duration_mean"], np.log(1e-3), np.log(LONGEST))
+        )
+        return {"log_f0": np.where(voiced, log_f0, np.nan).astype(np.float32), "duration": whole(frames)}
+
+
+class Acoustic(Speech):
+    def __call__(self, phonemes, log_f0, duration, speaker=None, style=None, temperature=0.667, seed=0):
+        """Phonemes, log_f0 [N] (NaN where unvoiced) and duration [N] in frames -> mel [T, M], natural logarithm."""
+        batch = self._text(phonemes, speaker, style)
+        n, positions = batch["length"][0], batch["phoneme"].shape[1]
+        log_f0, duration = np.asarray(log_f0, np.float32), np.asarray(duration, np.int32)
+        if log_f0.shape != (n,) or duration.shape != (n,) or duration.min() < 1:
+            raise ValueError(f"the text has {n} phonemes; give a log_f0 and a duration of at least 1 frame for each")
+        frames, voiced, s = int(duration.sum()), ~np.isnan(log_f0), self._stats
+        log_f0 = (log_f0 - s["log_f0_mean"][batch["speaker"]]) / s["log_f0_std"][batch["speaker"]]
+        if voiced.any():  # through unvoiced phonemes, between their neighbours
+            log_f0 = np.interp(np.arange(n), np.flatnonzero(voiced), log_f0[voiced]).astype(np.float32)
+        else:
+            log_f0 = np.zeros(n, np.float32)
+        phoneme, length = np.repeat(np.arange(n, dtype=np.int32), duration), _padded(frames, SHORTEST_MEL)
+        position = np.arange(frames, dtype=np.int32) - (np.cumsum(duration) - duration)[phoneme]
+        batch |= {
+            name: _row(x, positions) for name, x in (("duration", duration), ("log_f0", log_f0), ("voiced", voiced))
+        }
+        batch |= {"frame_phoneme": _row(phoneme, length), "frame_position": _row(position, length)}
+        batch["frames"] = np.array([frames], np.int32)
+        return self._draw(batch, seed, temperature)[:frames] * s["mel_std"] + s["mel_mean"]
+
+
+class Vocoder(Model):
+    def __call__(self, mel):
+        """mel [T, M] as about["audio"] defines it -> wave [T * hop] in -1..1."""
+        return np.concatenate([np.zeros(0, np.float32), *self.stream(mel)])
+
+    def stream(self, mel):
+        """The wave in pieces. Of each window over the mel those samples are kept that nothing outside it can change, so
+        one program serves every length, exactly, and in memory that does not grow with it."""
+        mel, audio, reach, window = np.asarray(mel, np.float32), *(self.about[k] for k in ("audio", "reach", "window"))
+        if mel.ndim != 2 or mel.shape[1] != audio["n_mels"]:
+            raise ValueError(f"the mel has shape {mel.shape}; give [T, {audio['n_mels']}]")
+        kept, hop = window - 2 * reach, audio["hop"]
+        for start in range(0, len(mel), kept):
+            part, mask = np.zeros((1, window, mel.shape[1]), np.float32), np.zeros((1, window), bool)
+            before = min(start, reach)
+            inside = mel[start - before : start + kept + reach]
+            place = slice(reach - before, reach - before + len(inside))
+            part[0, place], mask[0, place] = inside, True
+            yield self.sample(part, mask)[0, reach * hop : (reach + min(kept, len(mel) - start)) * hop]
+
+
+def whole(frames):
+    """Dequantised durations d + U(0, 1) as whole frames, at least 1 each: floors, and then a frame more or less where
+    the fraction is nearest to it, until the total is that of frames - 1/2."""
+    result, fraction = np.maximum(np.floor(frames), 1).astype(np.int32), frames - np.floor(frames)
+    total = max(round(float((frames - 0.5).sum())), len(frames))
+    while missing := total - int(result.sum()):
+        if missing > 0:
+            nearest = np.argsort(-fraction, kind="stable")
+        else:
+            nearest = np.argsort(np.where(result > 1, fraction, np.inf), kind="stable")[: (result > 1).sum()]
+        result[nearest[: abs(missing)]] += np.sign(missing)
+    return result
+
+
+def _padded(length, shortest):
+    while shortest < length:
+        shortest *= 2
+    return shortest
+
+
+def _row(values, length):
+    """[n] -> [1, length], zeros after it."""
+    return np.pad(values, (0, length - len(values)))[None]
