@@ -105,10 +105,10 @@ def test_losses_and_gradients_are_nearly_those_of_float32(store, kind, task):
 def test_training_lowers_the_loss_as_in_float32(store, tmp_path):
     losses = {}
     for precision in ("float32", "bfloat16"):
-        config = small_config("acoustic", "flow", store.root, steps=60, save_every=60, precision=precision)
+        config = small_config(features=store.root, buckets=(16,), steps=60, save_every=60, precision=precision)
         fit.train(config, tmp_path / precision)
         rows = [json.loads(line) for line in (tmp_path / precision / "metrics.jsonl").read_text().splitlines()]
         losses[precision] = np.array([row["loss"] for row in rows])
-        assert losses[precision][-10:].mean() < losses[precision][:10].mean() - 0.5
+        assert losses[precision][-10:].mean() < 0.8 * losses[precision][:10].mean()
     assert not np.array_equal(*losses.values())
     np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=0.02)
