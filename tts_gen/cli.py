@@ -215,7 +215,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--language", default="en-us", help="espeak-ng voice that reads for runs on IPA phones")
     phones = "the text is phones, as in a manifest's field phonemes: 'pau HH AH0 L OW1 . pau'"
     sub.add_argument("--phonemes", action="store_true", help=phones)
-    sub.add_argument("--vocoder", default="auto", help="auto, hifigan, griffin_lim, or a HiFi-GAN checkpoint file")
+    sub.add_argument("--vocoder", default="auto", help="auto, hifigan, griffin_lim, or a HiFi-GAN or Vocos file")
 
     sub = subcommand("metrics", _metrics, "anyone's prosody or speech against a reference: spread, order, distance")
     sub.epilog = (
