@@ -73,7 +73,7 @@ def test_two_processes_stop_together_lose_one_and_end_in_one(config, config_file
     killed = time.monotonic()
     codes, messages = finish(pair)
     assert codes == [1, -signal.SIGKILL], messages
-    assert time.monotonic() - killed < 90
+    assert time.monotonic() - killed < 120  # the watchdog waits for 60, where gloo hangs
     assert re.search("(another process|process 1) of 2 is gone.*Start all of them again", messages[0])
     assert "train.fsdp is 2 now, was 1" in messages[0] and "state split over 2" in messages[0]
 
