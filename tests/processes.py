@@ -32,5 +32,5 @@ def started(command: list, environment: dict[str, str]) -> subprocess.Popen:
 
 def finish(pair: list[subprocess.Popen]) -> tuple[list[int], list[str]]:
     """Exit codes and messages."""
-    messages = [process.communicate(timeout=120)[1] for process in pair]
+    messages = [process.communicate(timeout=240)[1] for process in pair]
     return [process.returncode for process in pair], messages

@@ -73,7 +73,7 @@ def test_two_processes_stop_together_lose_one_and_end_in_one(config, config_file
     killed = time.monotonic()
     codes, messages = finish(pair)
     assert codes == [1, -signal.SIGKILL], messages
-    assert time.monotonic() - killed < 120  # the watchdog waits for 60, where gloo hangs
+    assert time.monotonic() - killed < 150  # where gloo hangs, the watchdog: after 60 s, or 120 from the start
     assert re.search("(another process|process 1) of 2 is gone.*Start all of them again", messages[0])
     assert "train.fsdp is 2 now, was 1" in messages[0] and "state split over 2" in messages[0]
 
