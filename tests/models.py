@@ -124,18 +124,11 @@ def away_from_start(init, *args, seed: int = 0, scale: float = 0.1):
     return jax.tree_util.tree_map_with_path(fill, jax.eval_shape(init, *args))
 
 
-def write_untrained(config: Config, store: FeatureStore, run: Path, scaled: bool = False) -> None:
-    """A run directory with random parameters, in a fraction of the time that training would take; `scaled`: so that
-    values stay near 1."""
+def write_untrained(config: Config, store: FeatureStore, run: Path) -> None:
+    """A run directory with random parameters, in a fraction of the time that training would take."""
     task, key = tasks.build(config, store.inventory, store.stats), jax.random.key(0)
     batch = TrainingBatches(store, config)[0]
-
-    def init(b):
-        return task.init(key, b, key, False, method="loss")["params"]
-
-    shapes = jax.eval_shape(init, batch)
-    zeros = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), shapes)
-    params = away_from_start(init, batch) if scaled else randomised(zeros)
+    params = away_from_start(lambda b: task.init(key, b, key, False, method="loss")["params"], batch)
     run.mkdir(exist_ok=True)
     fit.write_run(config, run, store)
     with Checkpoints(run) as checkpoints:

@@ -62,7 +62,7 @@ def exported(store, tmp_path_factory):
     made, folder = {}, tmp_path_factory.mktemp("exported")
     for family, (task, changes) in MODELS.items():
         config = replace(small_config(task, family, store.root), decoder=small_decoder(family, **changes))
-        write_untrained(config, store, folder / f"run_{family}", scaled=True)
+        write_untrained(config, store, folder / f"run_{family}")
         assert command("export", folder / f"run_{family}", folder / family) == 0
         made[family] = runs.load(folder / f"run_{family}"), folder / family
     return made

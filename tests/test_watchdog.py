@@ -54,6 +54,15 @@ def test_the_late_process_is_named(folder, caplog):
     assert "process 0 at step 4, process 1 at step 3" in caplog.text
 
 
+def test_a_half_written_beat_is_passed_over(folder):
+    dog = Watchdog(folder, 0, 2, limit=30.0)
+    folder.mkdir(parents=True)
+    for text in ('{"step": 3, "beat": 1}', '{"st', ""):
+        (folder / "process1.json").write_text(text)
+        dog._exchange(1)
+    assert dog._laggards() == "; process 0 at step -1, process 1 at step 3"
+
+
 def test_where_a_process_is_gone_the_others_end(folder, caplog):
     ended, settings = [], {"interval": 0.02, "gone": 1.0}
     with caplog.at_level(logging.ERROR), Watchdog(folder, 0, 2, limit=30.0, end=ended.append, **settings) as dog:

@@ -8,6 +8,9 @@ It needs jax, numpy and flatbuffers, the last because jax reads its artefacts wi
     mel = acoustic(phonemes, **prosody(phonemes, temperature=0.8, seed=1), temperature=0.667, seed=1)
     wave = vocoder(mel)    # float32 in -1..1, at vocoder.about["audio"]["sample_rate"]
 
+What the package does as well (phonemes read, durations rounded, f0 drawn through unvoiced phonemes) is written here
+again, since this file stands alone; tests/test_export.py holds both equal.
+
 Shapes: B batch, N phonemes, T frames, M mel bins. Every length is padded to one of few, so that few programs are
 compiled; what a model draws at a position does not depend on that.
 """
