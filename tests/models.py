@@ -105,9 +105,9 @@ def randomised(variables, seed: int = 0, scale: float = 0.1):
     return tree.unflatten([x + scale * rng.standard_normal(x.shape).astype(np.float32) for x in leaves])
 
 
-def away_from_start(init, *args, seed: int = 0, scale: float = 0.1):
-    """Randomised variables of a model whose start is `init(*args)`: random kernels, scales around one, the rest around
-    zero. Only the shapes come from `init`: to compile it takes XLA ten times as long as the model itself."""
+def away_from_start(init, *args, seed: int = 0, scale: float = 0.1, gain: float = 1.0):
+    """Randomised variables of a model whose start is `init(*args)`: kernels with that gain, scales around one, the rest
+    around zero. Only the shapes come from `init`: to compile it takes XLA ten times as long as the model itself."""
     rng = np.random.default_rng(seed)
 
     def fill(path, leaf):
@@ -118,7 +118,7 @@ def away_from_start(init, *args, seed: int = 0, scale: float = 0.1):
         elif name == "weight":  # of a channel mixing, which must have an inverse
             start += np.linalg.qr(rng.standard_normal(shape))[0]
         elif len(shape) > 1:
-            start += rng.standard_normal(shape) / np.sqrt(np.prod(shape[:-1]))
+            start += gain * rng.standard_normal(shape) / np.sqrt(np.prod(shape[:-1]))
         return jnp.asarray(start + scale * rng.standard_normal(shape), leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(fill, jax.eval_shape(init, *args))
@@ -128,7 +128,8 @@ def write_untrained(config: Config, store: FeatureStore, run: Path) -> None:
     """A run directory with random parameters, in a fraction of the time that training would take."""
     task, key = tasks.build(config, store.inventory, store.stats), jax.random.key(0)
     batch = TrainingBatches(store, config)[0]
-    params = away_from_start(lambda b: task.init(key, b, key, False, method="loss")["params"], batch)
+    # Of half the gain, so that the likelihood of an ODE takes few steps.
+    params = away_from_start(lambda b: task.init(key, b, key, False, method="loss")["params"], batch, gain=0.5)
     run.mkdir(exist_ok=True)
     fit.write_run(config, run, store)
     with Checkpoints(run) as checkpoints:

@@ -1,6 +1,7 @@
 """Settings: names are checked, JSON comes back as it went, and every config of configs/ makes a fair comparison."""
 
 import dataclasses
+import functools
 import math
 from pathlib import Path
 from typing import Literal
@@ -107,6 +108,7 @@ def store(tmp_path_factory):
 def parameters(store):
     """Config name -> number of parameters (shapes only: nothing is compiled)."""
 
+    @functools.cache
     def count(name: str) -> int:
         c = read(name)
         task = tasks.build(c, store.inventory, store.stats)

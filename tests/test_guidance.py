@@ -88,7 +88,7 @@ def test_guidance_exaggerates_a_planted_style(family):
         return optax.apply_updates(params, updates), state
 
     y, cond = data(KEY)
-    params = jax.jit(lambda: module.init(KEY, y, cond, mask, KEY, False, method="loss"))()
+    params = away_from_start(lambda: module.init(KEY, y, cond, mask, KEY, False, method="loss"), scale=0.0)
     state = optimizer.init(params)
     for i in range(200):
         params, state = step(params, state, jax.random.key(i))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from models import randomised, small_decoder
+from models import away_from_start, small_decoder
 from scipy import integrate, special, stats
 
 from tts_gen.config import UserError
@@ -33,8 +33,8 @@ class Model:
     def __init__(self, loss: str, scale: float = 0.3):
         self.module = small_decoder("regression", loss=loss).build(C)
         y, cond, mask = draw(1, B, L, C), draw(2, B, L, D), jnp.ones((B, L))
-        init = jax.jit(lambda: self.module.init(KEY, y, cond, mask, KEY, False, method="loss"))
-        self.variables = randomised(init(), scale=scale)
+        init = lambda: self.module.init(KEY, y, cond, mask, KEY, False, method="loss")  # noqa: E731
+        self.variables = away_from_start(init, scale=scale, gain=0.5)
         self.predict = jax.jit(lambda cond, mask: self._apply("predict", cond, mask, None))
         self.sample = jax.jit(lambda *args: self._apply("sample", *args))
         self.log_prob = jax.jit(lambda *args: self._apply("log_prob", *args))
@@ -175,7 +175,8 @@ def held_out_bits(loss: str) -> float:
             params = params | {"calibration": {"scale": jnp.sqrt(jnp.mean(error**2, (0, 1)))}}
         return -of(params, data, "log_prob")[0].mean() / L / jnp.log(2)
 
-    params = jax.jit(lambda: module.init(KEY, *planted(KEY, 2)[::-1], jnp.ones((2, L)), KEY, False, method="loss"))()
+    init = lambda: module.init(KEY, *planted(KEY, 2)[::-1], jnp.ones((2, L)), KEY, False, method="loss")  # noqa: E731
+    params = away_from_start(init, scale=0.0)
     state = optimizer.init(params)
     for i in range(300):
         params, state = step(params, state, jax.random.key(i))

@@ -36,6 +36,8 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
     if not runs:
         raise UserError("no prosody or acoustic run among these")
     split = Split.read(c.store, c.split)
+    if (most := max(options.batches)) > (there := len(split.utterances)):
+        raise UserError(f"--batches {most}: split {split.name} has {there} utterances; give fewer")
     peak = speed.measured_peak(parallel.make_mesh(), "float32")
     found, tables, answer = [], [], []
     for task in ("prosody", "acoustic"):
@@ -80,8 +82,6 @@ def _sampling(run: Run, split: Split, batch_size: int, repeats: int, frame_secon
     order = np.argsort(lengths, kind="stable")
     middle = max(0, min(len(order) // 2 - batch_size // 2, len(order) - batch_size))
     chosen = [split.utterances[i] for i in order[middle : middle + batch_size]]
-    if len(chosen) < batch_size:
-        raise UserError(f"--batches {batch_size}: split {split.name} has {len(chosen)} utterances; give fewer")
     arguments = run.variables, _batch(run, chosen), jax.random.key(0), 1.0
     guided = {} if run.guidance is None else {"guidance": run.guidance}
     sample = jax.jit(lambda *a: run.task.apply(*a, **guided, method="sample"))
