@@ -10,6 +10,7 @@ from tts_gen.config import UserError
 from tts_gen.corpora import command as corpora
 from tts_gen.evaluation.listening import command as listening
 from tts_gen.export import command as export
+from tts_gen.speech import command as speech
 
 
 def _align(options: argparse.Namespace) -> None:
@@ -48,36 +49,6 @@ def _inspect(options: argparse.Namespace) -> None:
     print(inspect(options.directory, options.out))
 
 
-def _synthesize(options: argparse.Namespace) -> None:
-    from tts_gen import runs, synthesis, vocoders
-
-    command.use_compile_cache()
-    pair = [path for path in (options.prosody, options.acoustic) if path]
-    if len(pair) != (0 if options.joint else 2):
-        options.error("give --prosody RUN and --acoustic RUN, or --joint RUN")
-    single = options.text is not None
-    if single and options.out.is_dir():
-        raise UserError(f"--out {options.out} is a folder; name a wav file")
-    texts = [options.text] if single else _lines(options.file)
-    if not texts:
-        raise UserError(f"{options.file}: holds no text; give one sentence a line")
-    loaded = [runs.load(path, guidance=options.guidance) for path in pair or [options.joint]]
-    controls = synthesis.Controls(
-        options.prosody_temperature, options.acoustic_temperature, options.seed, options.speaker, options.style,
-        options.pace, options.pitch, options.temperature, options.language, options.phonemes,
-    )  # fmt: skip
-    if options.joint:
-        mels = synthesis.speak_joint(texts, *loaded, controls)
-    else:
-        mels = [sentence.mel for sentence in synthesis.speak(texts, *loaded, controls)]
-    audio = loaded[-1].audio
-    vocoder = vocoders.load(options.vocoder, audio)
-    for i, mel in enumerate(mels):
-        path = options.out if single else options.out / f"{i + 1:04d}.wav"
-        vocoders.write_wav(path, vocoder(mel), audio.sample_rate)
-        print(f"{path}  {len(mel) * audio.frame_seconds:.2f} s  {texts[i]}")
-
-
 def _metrics(options: argparse.Namespace) -> None:
     from tts_gen.evaluation import measure
 
@@ -88,12 +59,6 @@ def _metrics(options: argparse.Namespace) -> None:
     measure.show(rows)
     if options.json:
         print(f"rows    {options.json}")
-
-
-def _lines(path: Path) -> list[str]:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def _convert(options: argparse.Namespace) -> None:
@@ -194,28 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("directory", type=Path, metavar="DIR")
     sub.add_argument("--out", type=Path, metavar="PAGE", help="DIR/inspect.html if not given")
 
-    sub = subcommand("synthesize", _synthesize, "text to speech with a prosody run and an acoustic run, or a joint run")
-    sub.set_defaults(error=sub.error)
-    what = sub.add_mutually_exclusive_group(required=True)
-    what.add_argument("text", nargs="?", help="a sentence")
-    what.add_argument("--file", type=Path, help="text file, one sentence a line; --out is then a folder")
-    sub.add_argument("--prosody", type=Path, metavar="RUN")
-    sub.add_argument("--acoustic", type=Path, metavar="RUN")
-    sub.add_argument("--joint", type=Path, metavar="RUN", help="made by `convert`; stands for the other two")
-    sub.add_argument("--out", type=Path, required=True, help="wav file, or folder with --file")
-    sub.add_argument("--prosody-temperature", type=command.not_negative, default=0.8)
-    sub.add_argument("--acoustic-temperature", type=command.not_negative, default=0.667)
-    sub.add_argument("--temperature", type=command.not_negative, default=0.667, help="of a joint run")
-    sub.add_argument("--guidance", type=command.not_negative, default=0.0, metavar="W", help=command.GUIDANCE)
-    sub.add_argument("--seed", type=command.whole, default=0)
-    sub.add_argument("--speaker", help="needed when the runs know several")
-    sub.add_argument("--style", help="the unlabelled utterances' by default")
-    sub.add_argument("--pace", type=command.positive, default=1.0, help="2 is twice as fast")
-    sub.add_argument("--pitch", type=float, default=0.0, help="shift in semitones")
-    sub.add_argument("--language", default="en-us", help="espeak-ng voice that reads for runs on IPA phones")
-    phones = "the text is phones, as in a manifest's field phonemes: 'pau HH AH0 L OW1 . pau'"
-    sub.add_argument("--phonemes", action="store_true", help=phones)
-    sub.add_argument("--vocoder", default="auto", help="auto, hifigan, griffin_lim, or a HiFi-GAN or Vocos file")
+    speech.add(commands)
 
     sub = subcommand("metrics", _metrics, "anyone's prosody or speech against a reference: spread, order, distance")
     sub.epilog = (

@@ -1,7 +1,7 @@
 """Text to speech: front end, prosody model, acoustic model, vocoder."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import jax
@@ -11,7 +11,7 @@ from tts_gen import text
 from tts_gen.batches import whole_batches
 from tts_gen.config import UserError
 from tts_gen.corpora import espeak
-from tts_gen.features.durations import whole_frames
+from tts_gen.features.durations import round_durations, whole_frames
 from tts_gen.features.store import Features
 from tts_gen.runs import JointRun, Run, check_temperature
 from tts_gen.text.classes import ARPABET_VOWELS
@@ -33,6 +33,8 @@ class Controls:
     """2 is twice as fast"""
     pitch: float = 0.0
     """semitones"""
+    pitch_range: float = 1.0
+    """factor of log-f0's distance from the sentence's mean: 0 is a monotone"""
     temperature: float = 0.667
     """of a joint run"""
     language: str = "en-us"
@@ -45,15 +47,32 @@ class Controls:
 class Spoken:
     """One sentence: its phonemes with generated prosody, and its mel [T, M]."""
 
-    features: Features
+    features: Features | None
+    """None where a joint model made the mel"""
     mel: np.ndarray
 
 
-def check_pair(prosody: Run, acoustic: Run) -> None:
-    """Raises UserError when the runs cannot work together: tasks, phonemes and voices, mel definition."""
-    for run, task in ((prosody, "prosody"), (acoustic, "acoustic")):
+def joined(parts: Sequence[Spoken]) -> Spoken:
+    """One after the other: each begins and ends with a pause."""
+    if len(parts) == 1:
+        return parts[0]
+    mel, features = np.concatenate([part.mel for part in parts]), parts[0].features
+    if features is not None:
+        positions = ("phoneme", "stress", "edge", "punctuation", "duration", "log_f0", "voiced", "mel")
+        columns = {name: np.concatenate([getattr(part.features, name) for part in parts]) for name in positions}
+        features = replace(features, **columns)
+    return Spoken(features, mel)
+
+
+def check_runs(given: Mapping[str, Run | JointRun]) -> None:
+    """Task -> run of it. Raises UserError for one of another task, and when two cannot work together: phonemes and
+    voices, mel definition."""
+    for task, run in given.items():
         if run.config.task != task:
             raise UserError(f"{run.path} is a run of the {run.config.task} task; give a {task} run as --{task}")
+    if "prosody" not in given:
+        return
+    prosody, acoustic = given["prosody"], given["acoustic"]
     prosody.audio.check_equal(acoustic.audio, str(prosody.path), str(acoustic.path))
     if prosody.inventory != acoustic.inventory:
         raise UserError(f"{prosody.path} and {acoustic.path} were trained with different phonemes, speakers or styles")
@@ -62,18 +81,46 @@ def check_pair(prosody: Run, acoustic: Run) -> None:
 def speak(texts: Sequence[str], prosody: Run, acoustic: Run, controls: Controls = Controls()) -> list[Spoken]:
     """Mels of sentences, batched. Raises UserError for text that cannot be read (naming it), for unknown labels and for
     temperatures below 0."""
-    check_pair(prosody, acoustic)
-    for temperature in (controls.prosody_temperature, controls.acoustic_temperature):
-        check_temperature(temperature)
-    for run in (prosody, acoustic):
-        if not run.config.decoder.generative:
-            log.info("%s is a regression: one answer, whatever the temperature", run.path)
-    speaker, style = _voice(prosody, controls)
-    sentences = [_read(t, prosody, speaker, style, controls) for t in texts]
-    prosody_key, acoustic_key = jax.random.split(jax.random.key(controls.seed))
-    spoken = add_prosody(sentences, prosody, prosody_key, controls.prosody_temperature, controls.pace, controls.pitch)
-    mels = mels_of(spoken, acoustic, acoustic_key, controls.acoustic_temperature)
-    return [Spoken(f, mel) for f, mel in zip(spoken, mels, strict=True)]
+    check_runs({"prosody": prosody, "acoustic": acoustic})
+    sentences = [read(sentence, prosody, controls) for sentence in texts]
+    return voice(intone(sentences, prosody, controls), acoustic, controls)
+
+
+def intone(sentences: Sequence[Features], prosody: Run, controls: Controls, part: int = 0) -> list[Features]:
+    """Sentences that `read` made, with sampled prosody; `part`: of a longer list, each with draws of its own."""
+    check_temperature(controls.prosody_temperature)
+    key, _ = _keys(controls, part)
+    return add_prosody(sentences, prosody, key, controls.prosody_temperature, controls.pace)
+
+
+def voice(sentences: Sequence[Features], acoustic: Run, controls: Controls, part: int = 0) -> list[Spoken]:
+    """Mels of sentences that have prosody, whose pitch is moved as asked; `part` as for `intone`."""
+    check_temperature(controls.acoustic_temperature)
+    sentences = [moved(u, controls.pitch, controls.pitch_range) for u in sentences]
+    _, key = _keys(controls, part)
+    mels = mels_of(sentences, acoustic, key, controls.acoustic_temperature)
+    return [Spoken(u, mel) for u, mel in zip(sentences, mels, strict=True)]
+
+
+def _keys(controls: Controls, part: int) -> jax.Array:
+    """Of prosody and of mels."""
+    return jax.random.split(jax.random.fold_in(jax.random.key(controls.seed), part))
+
+
+def moved(spoken: Features, semitones: float, pitch_range: float = 1.0) -> Features:
+    """Its log-f0 shifted, and spread about its mean by that factor."""
+    if not spoken.voiced.any():
+        return spoken
+    spread = spoken.log_f0 - np.mean(spoken.log_f0[spoken.voiced])
+    log_f0 = spoken.log_f0 + (pitch_range - 1) * spread + semitones * np.log(2) / 12
+    return replace(spoken, log_f0=log_f0.astype(np.float32))
+
+
+def paced(spoken: Features, pace: float) -> Features:
+    """At that pace, with a mel of zeros of its length: of prosody that no model makes."""
+    duration = round_durations(np.maximum(spoken.duration / pace, 0.5) + 0.5)
+    mel = np.zeros((duration.sum(), spoken.mel.shape[1]), np.float32)
+    return replace(spoken, duration=duration, mel=mel)
 
 
 def mels_of(utterances: Sequence[Features], run: Run, key: jax.Array, temperature: float) -> list[np.ndarray]:
@@ -86,18 +133,22 @@ def mels_of(utterances: Sequence[Features], run: Run, key: jax.Array, temperatur
     return mels
 
 
-def speak_joint(texts: Sequence[str], run: JointRun, controls: Controls = Controls()) -> list[np.ndarray]:
-    """Log-mels [T, M] of sentences by a text-to-mel model, batched. Raises UserError for text that its symbols cannot
-    write (naming it), an unknown speaker, a run of another task, and what such a model cannot do."""
-    if run.config.task != "joint":
-        raise UserError(f"{run.path} is a run of the {run.config.task} task; give a joint run as --joint")
-    for name, asked in (("style", controls.style is not None), ("pitch", controls.pitch != 0)):
+def speak_joint(
+    texts: Sequence[str], run: JointRun, controls: Controls = Controls(), part: int = 0
+) -> list[np.ndarray]:
+    """Log-mels [T, M] of sentences by a text-to-mel model, batched; `part` as for `intone`. Raises UserError for text
+    that its symbols cannot write (naming it), an unknown speaker, a run of another task, and what such a model cannot
+    do."""
+    check_runs({"joint": run})
+    cannot = {"style": controls.style is not None, "pitch": controls.pitch != 0, "range": controls.pitch_range != 1}
+    for name, asked in cannot.items():
         if asked:
             raise UserError(f"{run.path} is a joint run, which has no {name} to choose; leave out --{name}")
     check_temperature(controls.temperature)
     sentences = [run.front_end.encode(text) for text in texts]
     speakers = [run.front_end.speaker_id(controls.speaker)] * len(texts)
-    mels = run.sample(sentences, speakers, jax.random.key(controls.seed), controls.temperature, controls.pace)
+    key = jax.random.fold_in(jax.random.key(controls.seed), part)
+    mels = run.sample(sentences, speakers, key, controls.temperature, controls.pace)
     for sentence, mel in zip(texts, mels, strict=True):
         if not np.isfinite(mel).all():
             raise UserError(f"text {sentence!r}: the mel of {run.path} is not finite at temperature "
@@ -105,7 +156,7 @@ def speak_joint(texts: Sequence[str], run: JointRun, controls: Controls = Contro
     return mels
 
 
-def _voice(run: Run, controls: Controls) -> tuple[int, int]:
+def labels(run: Run, controls: Controls) -> tuple[int, int]:
     """Ids of speaker and style. A speaker that is not named is the only one there is; a style, the unlabelled one."""
     speaker, named = controls.speaker, run.inventory.speakers[1:]
     if speaker is None and len(named) > 1:
@@ -117,8 +168,10 @@ def _voice(run: Run, controls: Controls) -> tuple[int, int]:
     return run.inventory.speaker_id(speaker), run.inventory.style_id(controls.style)
 
 
-def _read(sentence: str, run: Run, speaker: int, style: int, controls: Controls) -> Features:
-    """Phonemes of a sentence, without prosody yet."""
+def read(sentence: str, run: Run, controls: Controls) -> Features:
+    """Phonemes of a sentence, without prosody yet. Raises UserError for text that cannot be read, which it names, and
+    for unknown labels."""
+    speaker, style = labels(run, controls)
     try:
         encoded = run.inventory.encode(_phonemes(sentence, run, controls))
     except UserError as error:
@@ -147,7 +200,7 @@ def _phonemes(sentence: str, run: Run, controls: Controls) -> list[text.Phoneme]
 
 
 def add_prosody(
-    sentences: Sequence[Features], run: Run, key: jax.Array, temperature: float, pace: float = 1.0, pitch: float = 0.0
+    sentences: Sequence[Features], run: Run, key: jax.Array, temperature: float, pace: float = 1.0
 ) -> list[Features]:
     """Sentences with sampled durations and log-f0, voiced where they say so, and mels of zeros of that length. Raises
     UserError for values that are not finite."""
@@ -160,7 +213,7 @@ def add_prosody(
             if not np.isfinite(values).all():
                 raise UserError(f"{run.path}: the model's prosody is not finite at temperature {temperature}; lower it")
             duration = whole_frames(run.stats.denormalise_log_duration(values[:, 1]), pace)
-            log_f0 = run.stats.denormalise_log_f0(values[:, 0], np.asarray(u.speaker)) + pitch * np.log(2) / 12
+            log_f0 = run.stats.denormalise_log_f0(values[:, 0], np.asarray(u.speaker))
             log_f0 = np.where(u.voiced, log_f0, np.nan).astype(np.float32)
             mel = np.zeros((duration.sum(), u.mel.shape[1]), np.float32)
             result[place] = replace(u, duration=duration, log_f0=log_f0, mel=mel)

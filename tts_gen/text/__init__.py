@@ -18,6 +18,7 @@ __all__ = [
     "LAST",
     "PAUSE",
     "PUNCTUATION",
+    "WORD_BOUNDARY",
     "Phoneme",
     "Word",
     "notation",

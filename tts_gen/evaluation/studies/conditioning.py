@@ -25,7 +25,7 @@ from tts_gen.evaluation.split import Split
 from tts_gen.evaluation.stored import cached
 from tts_gen.evaluation.studies.outputs import Study
 from tts_gen.runs import Run
-from tts_gen.synthesis import add_prosody, check_pair, mels_of
+from tts_gen.synthesis import add_prosody, check_runs, mels_of
 
 log = logging.getLogger(__name__)
 COLUMNS = {"std ratio": "std_ratio", "Δ time": "d_time_std_ratio", "Δ frequency": "d_frequency_std_ratio", "JS": "js"}
@@ -37,7 +37,7 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
     if not prosody or not acoustic:
         raise UserError("give at least one prosody run and one acoustic run of the same corpus")
     for pair in ((p, a) for p in prosody for a in acoustic):
-        check_pair(*pair)
+        check_runs(dict(zip(("prosody", "acoustic"), pair, strict=True)))
     split = Split.read(c.store, c.split)
     groups, found, at = groups_of(c, split), [], {}
     for run in acoustic:

@@ -1,0 +1,1 @@
+"""`tts-gen synthesize`: texts, recordings and edited prosody to files of speech."""

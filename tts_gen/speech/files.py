@@ -1,0 +1,67 @@
+"""What is written of a sentence: its wav, and on request its prosody, phone times, mel, a picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from tts_gen.speech.sources import Source
+    from tts_gen.synthesis import Spoken
+    from tts_gen.vocoders import Vocoder
+
+
+def write(
+    spoken: "Spoken", wav: Path, prosody: Path | None, also: Sequence[str], source: "Source", vocoder: "Vocoder"
+) -> None:
+    """The wav last: where it stands all else does."""
+    from tts_gen import vocoders
+    from tts_gen.speech import prosody_file
+
+    wav.parent.mkdir(parents=True, exist_ok=True)
+    if prosody:
+        prosody_file.write(prosody, spoken.features, source.inventory, source.audio)
+    for kind in also:
+        ending, function = KINDS[kind]
+        function(wav.with_suffix(ending), spoken, source)
+    vocoders.write_wav(wav, vocoder(spoken.mel), source.audio.sample_rate)
+
+
+def _textgrid(path: Path, spoken: "Spoken", source: "Source") -> None:
+    from tts_gen.align import Segment, textgrid
+
+    u = spoken.features
+    phonemes = source.inventory.decode(u.phoneme, u.stress, u.edge, u.punctuation)
+    ends = (np.cumsum(u.duration) * source.audio.frame_seconds).tolist()
+    textgrid.write(path, [Segment(p, a, b) for p, a, b in zip(phonemes, [0.0, *ends[:-1]], ends, strict=True)])
+
+
+def _mel(path: Path, spoken: "Spoken", source: "Source") -> None:
+    np.save(path, spoken.mel)
+
+
+def _picture(path: Path, spoken: "Spoken", source: "Source") -> None:
+    """The mel, each phoneme's f0 over it, and its name below."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    u, seconds = spoken.features, source.audio.frame_seconds
+    ends = np.cumsum(u.duration) * seconds
+    starts = ends - u.duration * seconds
+    figure, axis = plt.subplots(figsize=(max(6.0, 4 * ends[-1]), 4), layout="constrained")
+    axis.imshow(spoken.mel.T, origin="lower", aspect="auto", cmap="magma", extent=(0, ends[-1], 0, spoken.mel.shape[1]))
+    axis.set(ylabel="mel bin")
+    axis.set_xticks((starts + ends) / 2, [source.inventory.phonemes[p] for p in u.phoneme], fontsize=7)
+    pitch = axis.twinx()
+    f0 = np.where(u.voiced, np.exp(u.log_f0), np.nan)
+    pitch.hlines(f0, starts, ends, color="#56B4E9", linewidth=2.5)
+    pitch.set(ylabel="f0, Hz")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+KINDS = {"textgrid": (".TextGrid", _textgrid), "mel": (".npy", _mel), "picture": (".png", _picture)}
+"""ending of the file beside the wav, and what writes it"""

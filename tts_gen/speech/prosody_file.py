@@ -1,0 +1,113 @@
+"""A sentence's prosody as a file that people edit: its phonemes, each with its duration in ms and its f0 in Hz.
+
+    {"speaker": "allison", "style": null, "phonemes": [
+        {"phone": "pau", "ms": 104.49, "hz": null, "after": ""},
+        {"phone": "AY1", "ms": 116.1, "hz": 203.62, "after": "|"}, ...]}
+
+`after` is what follows a word's last phone: "|", or its punctuation; "hz": null is a phoneme without voice.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tts_gen import text
+from tts_gen.align import Segment
+from tts_gen.config import Audio, UserError
+from tts_gen.features import durations
+from tts_gen.features.files import read_json, write_json
+from tts_gen.features.inventory import Inventory
+from tts_gen.features.store import Features
+
+FIELDS = {"phone": str, "ms": (int, float), "hz": (int, float, type(None)), "after": str}
+LOWEST, HIGHEST = 20.0, 2000.0
+"""Hz: what a voice can do, widely"""
+LONGEST = 60.0
+"""seconds of a sentence"""
+
+
+def write(path: Path, spoken: Features, inventory: Inventory, audio: Audio) -> None:
+    """Raises OSError where the file cannot be written."""
+    phonemes = inventory.decode(spoken.phoneme, spoken.stress, spoken.edge, spoken.punctuation)
+    milliseconds = spoken.duration * audio.frame_seconds * 1000
+    f0 = np.where(spoken.voiced, np.exp(spoken.log_f0), np.nan)
+    entries = [
+        {
+            "phone": text.spelled(phoneme),
+            "ms": round(float(ms), 3),
+            "hz": None if np.isnan(hz) else round(float(hz), 3),
+            "after": _after(phoneme),
+        }
+        for phoneme, ms, hz in zip(phonemes, milliseconds, f0, strict=True)
+    ]
+    labels = {"speaker": inventory.speakers[spoken.speaker], "style": inventory.styles[spoken.style]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, labels | {"phonemes": entries})
+
+
+def read(path: Path, inventory: Inventory, audio: Audio) -> Features:
+    """The sentence, with a mel of zeros of its length. Raises UserError that names the field for what is not as `write`
+    writes it, for a phone, a speaker or a style that the inventory lacks, and for values that no voice has."""
+    found = read_json(path)
+    if not isinstance(found, dict) or not isinstance(found.get("phonemes"), list) or not found["phonemes"]:
+        raise UserError(f"{path}: has no list of phonemes; `tts-gen synthesize --save-prosody FILE` writes one")
+    if unknown := found.keys() - {"speaker", "style", "phonemes"}:
+        raise UserError(f"{path}: no field {', '.join(sorted(unknown))}; valid are speaker, style, phonemes")
+    entries = found["phonemes"]
+    for i, entry in enumerate(entries, 1):
+        _check(entry, f"{path}: phoneme {i}")
+    symbols = [s for entry in entries for s in (entry["phone"], entry["after"]) if s]
+    try:
+        phonemes = text.parse(symbols)
+        if len(phonemes) != len(entries):
+            raise UserError(f"{len(entries)} phonemes, of which {len(phonemes)} are phones or pau")
+        encoded = inventory.encode(phonemes)
+        labels = {
+            "speaker": inventory.speaker_id(found.get("speaker")),
+            "style": inventory.style_id(found.get("style")),
+        }
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    hz = np.array([np.nan if entry["hz"] is None else entry["hz"] for entry in entries], np.float64)
+    seconds = [entry["ms"] / 1000 for entry in entries]
+    if sum(seconds) > LONGEST:
+        raise UserError(f"{path}: the phonemes last {sum(seconds):.1f} s together; at most {LONGEST:g} s")
+    duration = _frames(seconds, phonemes, audio)
+    return Features(
+        **encoded, **labels, duration=duration, log_f0=np.log(hz).astype(np.float32), voiced=~np.isnan(hz),
+        mel=np.zeros((duration.sum(), audio.n_mels), np.float32),
+    )  # fmt: skip
+
+
+def _after(phoneme: text.Phoneme) -> str:
+    return (text.PUNCTUATION[phoneme.punctuation] or text.WORD_BOUNDARY) if phoneme.edge & text.LAST else ""
+
+
+def _check(entry: Any, where: str) -> None:
+    if not isinstance(entry, dict) or entry.keys() != FIELDS.keys():
+        raise UserError(f"{where}: must have the fields {', '.join(FIELDS)}, and no others; found {entry!r}")
+    for name, kind in FIELDS.items():
+        if not isinstance(entry[name], kind) or isinstance(entry[name], bool):
+            raise UserError(f"{where}: {name} is {entry[name]!r}")
+    if entry["after"] not in ("", text.WORD_BOUNDARY, *text.PUNCTUATION):
+        valid = " ".join(filter(None, (text.WORD_BOUNDARY, *text.PUNCTUATION)))
+        raise UserError(f"{where}: after is {entry['after']!r}; valid are nothing, and {valid}")
+    if not 0 < entry["ms"] < math.inf:
+        raise UserError(f"{where} ({entry['phone']}): ms is {entry['ms']:g}, not more than 0")
+    if entry["hz"] is None:
+        return
+    if entry["phone"] == text.PAUSE:
+        raise UserError(f"{where}: a pause has no pitch, hz must be null")
+    if not LOWEST <= entry["hz"] <= HIGHEST:
+        raise UserError(f"{where} ({entry['phone']}): hz is {entry['hz']:g}, outside {LOWEST:g} to {HIGHEST:g}")
+
+
+def _frames(seconds: Sequence[float], phonemes: Sequence[text.Phoneme], audio: Audio) -> np.ndarray:
+    """[N] int32: boundaries rounded to frames."""
+    ends = np.cumsum(seconds).tolist()
+    spans = [Segment(p, a, b) for p, a, b in zip(phonemes, [0.0, *ends[:-1]], ends, strict=True)]
+    frames = round(ends[-1] / audio.frame_seconds)
+    return durations.fit(spans, max(frames, len(spans)), audio)

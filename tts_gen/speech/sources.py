@@ -1,0 +1,85 @@
+"""Where speech comes from: text by a prosody and an acoustic run or by a joint one, a recording, edited prosody."""
+
+import argparse
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tts_gen import runs, synthesis
+from tts_gen.config import Audio
+from tts_gen.features.inventory import Inventory
+from tts_gen.features.store import Features
+from tts_gen.speech import prosody_file
+from tts_gen.speech.imitation import imitate
+from tts_gen.synthesis import Controls, Spoken
+from tts_gen.text.pieces import pieces
+
+log = logging.getLogger(__name__)
+
+
+class Source(NamedTuple):
+    divide: Callable[[str], list[str]]
+    """a text into what is read and spoken at once"""
+    read: Callable[[str], Any]
+    """of such a piece, what `speak` takes; raises UserError for one that cannot be read"""
+    speak: Callable[[list, int, int], list[Spoken]]
+    """what was read, the take and the part of the list -> mels, and prosody where the source has it"""
+    audio: Audio
+    inventory: Inventory | None
+    """None where there is no prosody"""
+    runs: dict[str, str]
+    """what it is made of"""
+
+
+def pair(options: argparse.Namespace) -> Source:
+    """Raises UserError for runs that do not fit."""
+    used = {name: path for name in ("prosody", "acoustic") if (path := getattr(options, name))}
+    loaded = {name: runs.load(path, guidance=options.guidance) for name, path in used.items()}
+    synthesis.check_runs(loaded)
+    for run in loaded.values():
+        if not run.config.decoder.generative:
+            log.info("%s is a regression: one answer, whatever the temperature", run.path)
+    acoustic, prosody, controls = loaded["acoustic"], loaded.get("prosody"), _controls(options)
+
+    def read(piece: str) -> Features:
+        if prosody:
+            return synthesis.read(piece, prosody, controls)
+        if options.like:
+            found = imitate(options.like, piece, acoustic, controls)
+        else:
+            found = prosody_file.read(Path(piece), acoustic.inventory, acoustic.audio)
+        return synthesis.paced(found, options.pace)
+
+    def speak(sentences: list, take: int, part: int) -> list[Spoken]:
+        asked = _controls(options, take)
+        if prosody:
+            sentences = synthesis.intone(sentences, prosody, asked, part)
+        return synthesis.voice(sentences, acoustic, asked, part)
+
+    divide = pieces if prosody and not options.phonemes else lambda text: [text]
+    made_of = {name: f"{run.path}, step {run.step}" for name, run in loaded.items()}
+    return Source(divide, read, speak, acoustic.audio, acoustic.inventory, made_of)
+
+
+def joint(options: argparse.Namespace) -> Source:
+    """Raises UserError for a run of another task."""
+    run = runs.load(options.joint, guidance=options.guidance)
+    synthesis.check_runs({"joint": run})
+
+    def read(piece: str) -> str:
+        run.front_end.encode(piece)
+        return piece
+
+    def speak(texts: list, take: int, part: int) -> list[Spoken]:
+        mels = synthesis.speak_joint(texts, run, _controls(options, take), part)
+        return [Spoken(None, mel) for mel in mels]
+
+    return Source(pieces, read, speak, run.audio, None, {"joint": f"{run.path}, step {run.step}"})
+
+
+def _controls(options: argparse.Namespace, take: int = 0) -> Controls:
+    return Controls(
+        options.prosody_temperature, options.acoustic_temperature, options.seed + take, options.speaker, options.style,
+        options.pace, options.pitch, options.range, options.temperature, options.language, options.phonemes,
+    )  # fmt: skip
