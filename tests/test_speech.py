@@ -21,7 +21,8 @@ from tts_gen.features import sound
 from tts_gen.features.extract import Settings, extract
 from tts_gen.features.inventory import Inventory
 from tts_gen.features.store import Features
-from tts_gen.speech import prosody_file, speaking
+from tts_gen.speech import command as speech_command
+from tts_gen.speech import files, prosody_file, speaking
 from tts_gen.speech.imitation import imitate
 from tts_gen.synthesis import Controls, moved, paced
 from tts_gen.text import parse
@@ -72,7 +73,7 @@ def test_prosody_is_saved_edited_and_spoken(synthesize, tmp_path):
     assert len(soundfile.read(first)[0]) == 256 * len(mel) == 256 * round(frames.sum())
     phones = textgrid.read(first.with_suffix(".TextGrid")).phones
     np.testing.assert_allclose([1000 * (p.end - p.start) / frame for p in phones], frames, atol=1e-3)
-    assert first.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
+    assert first.with_suffix(".png").read_bytes()[:4] == b"\x89PNG" and set(speech_command.KINDS) == set(files.KINDS)
 
     assert synthesize("--from-prosody", saved, "--out", second, "--also", "mel", prosody=False)[0] == command.DONE
     np.testing.assert_allclose(np.load(second.with_suffix(".npy")), mel, atol=1e-4)
@@ -183,7 +184,7 @@ def test_lines_go_on_where_they_stopped(synthesize, tmp_path, monkeypatch):
     names = [f"{i:04d}.wav" for i in (1, 2, 3, 4, 6, 7, 8)]
     assert sorted(p.name for p in whole.glob("*.wav")) == names and said.count(".wav") == 7
 
-    write = cli.speech.files.write
+    write = files.write
 
     def killed(spoken, wav, *rest):
         write(spoken, wav, *rest)
@@ -191,7 +192,7 @@ def test_lines_go_on_where_they_stopped(synthesize, tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(cli.speech.files, "write", killed)
+        patch.setattr(files, "write", killed)
         assert synthesize("--file", file, "--out", out)[0] == command.STOPPED
     assert len(list(out.glob("*.wav"))) == 2
     _, said, _ = synthesize("--file", file, "--out", out)

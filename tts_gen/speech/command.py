@@ -8,7 +8,9 @@ from pathlib import Path
 
 from tts_gen import command
 from tts_gen.config import UserError
-from tts_gen.speech import files
+
+KINDS = ("textgrid", "mel", "picture")
+"""what `files` writes beside a wav"""
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -47,8 +49,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     made.add_argument("--out", type=Path, required=True, help="wav file, or folder with --file")
     saved = "file, or folder with --file, for phonemes, durations in ms and f0 in Hz, to be edited for --from-prosody"
     made.add_argument("--save-prosody", type=Path, metavar="FILE", help=saved)
-    kinds = f"beside each wav: {', '.join(files.KINDS)} (repeat)"
-    made.add_argument("--also", action="append", choices=files.KINDS, default=[], help=kinds)
+    kinds = f"beside each wav: {', '.join(KINDS)} (repeat)"
+    made.add_argument("--also", action="append", choices=KINDS, default=[], help=kinds)
 
 
 def _synthesize(options: argparse.Namespace) -> None:
@@ -58,7 +60,7 @@ def _synthesize(options: argparse.Namespace) -> None:
 
     from tts_gen import vocoders
     from tts_gen.features.files import locked
-    from tts_gen.speech import sources, speaking
+    from tts_gen.speech import files, sources, speaking
 
     source = sources.joint(options) if options.joint else sources.pair(options)
     vocoder = vocoders.load(options.vocoder, source.audio)
