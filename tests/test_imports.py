@@ -54,16 +54,19 @@ ALLOWED = {
     "vocoders": "config layers torch_file",
     "convert": "config features layers text_encoder decoders joint front_end runs torch_file vocoders",
     "evaluation": "config text corpora features plan batches draws runs vocoders torch_file progress command "
-    "parallel speed synthesis writer",
+    "parallel speed synthesis writer web",
     "synthesis": "config text corpora features batches runs vocoders",
     "speech": "config command text corpora align features runs vocoders synthesis progress",
+    "web": "config",
+    "studio": "config command text speech synthesis runs vocoders web",
     "export": "config command text features flat runs vocoders",
     "inspection": "align config features vocoders evaluation progress",
     "demo": "config progress",
     "command": "config",
     "doors": "config command parallel fit runs vocoders evaluation",
     "sweep": "config command doors features runs writer checkpoint",
-    "cli": "config command corpora features runs vocoders convert evaluation speech export sweep demo inspection",
+    "cli": "config command corpora features runs vocoders convert evaluation speech studio export sweep demo "
+    "inspection",
 }
 """part of the package -> parts it may import"""
 

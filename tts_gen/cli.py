@@ -11,6 +11,7 @@ from tts_gen.corpora import command as corpora
 from tts_gen.evaluation.listening import command as listening
 from tts_gen.export import command as export
 from tts_gen.speech import command as speech
+from tts_gen.studio import command as studio
 
 
 def _align(options: argparse.Namespace) -> None:
@@ -160,6 +161,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", type=Path, metavar="PAGE", help="DIR/inspect.html if not given")
 
     speech.add(commands)
+
+    studio.add(commands)
 
     sub = subcommand("metrics", _metrics, "anyone's prosody or speech against a reference: spread, order, distance")
     sub.epilog = (

@@ -31,6 +31,12 @@ LONGEST = 60.0
 
 def write(path: Path, spoken: Features, inventory: Inventory, audio: Audio) -> None:
     """Raises OSError where the file cannot be written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, told(spoken, inventory, audio))
+
+
+def told(spoken: Features, inventory: Inventory, audio: Audio) -> dict:
+    """What stands in the file."""
     phonemes = inventory.decode(spoken.phoneme, spoken.stress, spoken.edge, spoken.punctuation)
     milliseconds = spoken.duration * audio.frame_seconds * 1000
     f0 = np.where(spoken.voiced, np.exp(spoken.log_f0), np.nan)
@@ -44,21 +50,25 @@ def write(path: Path, spoken: Features, inventory: Inventory, audio: Audio) -> N
         for phoneme, ms, hz in zip(phonemes, milliseconds, f0, strict=True)
     ]
     labels = {"speaker": inventory.speakers[spoken.speaker], "style": inventory.styles[spoken.style]}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, labels | {"phonemes": entries})
+    return labels | {"phonemes": entries}
 
 
 def read(path: Path, inventory: Inventory, audio: Audio) -> Features:
-    """The sentence, with a mel of zeros of its length. Raises UserError that names the field for what is not as `write`
-    writes it, for a phone, a speaker or a style that the inventory lacks, and for values that no voice has."""
-    found = read_json(path)
+    """Raises UserError as `taken` does."""
+    return taken(read_json(path), str(path), inventory, audio)
+
+
+def taken(found: Any, where: str, inventory: Inventory, audio: Audio) -> Features:
+    """Inverse of `told`: the sentence, with a mel of zeros of its length. Raises UserError that names the field for
+    what `told` does not tell so, for a phone, a speaker or a style that the inventory lacks, and for values that no
+    voice has; `where` is where `found` stands."""
     if not isinstance(found, dict) or not isinstance(found.get("phonemes"), list) or not found["phonemes"]:
-        raise UserError(f"{path}: has no list of phonemes; `tts-gen synthesize --save-prosody FILE` writes one")
+        raise UserError(f"{where}: has no list of phonemes; `tts-gen synthesize --save-prosody FILE` writes one")
     if unknown := found.keys() - {"speaker", "style", "phonemes"}:
-        raise UserError(f"{path}: no field {', '.join(sorted(unknown))}; valid are speaker, style, phonemes")
+        raise UserError(f"{where}: no field {', '.join(sorted(unknown))}; valid are speaker, style, phonemes")
     entries = found["phonemes"]
     for i, entry in enumerate(entries, 1):
-        _check(entry, f"{path}: phoneme {i}")
+        _check(entry, f"{where}: phoneme {i}")
     symbols = [s for entry in entries for s in (entry["phone"], entry["after"]) if s]
     try:
         phonemes = text.parse(symbols)
@@ -70,11 +80,11 @@ def read(path: Path, inventory: Inventory, audio: Audio) -> Features:
             "style": inventory.style_id(found.get("style")),
         }
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(f"{where}: {error}") from error
     hz = np.array([np.nan if entry["hz"] is None else entry["hz"] for entry in entries], np.float64)
     seconds = [entry["ms"] / 1000 for entry in entries]
     if sum(seconds) > LONGEST:
-        raise UserError(f"{path}: the phonemes last {sum(seconds):.1f} s together; at most {LONGEST:g} s")
+        raise UserError(f"{where}: the phonemes last {sum(seconds):.1f} s together; at most {LONGEST:g} s")
     duration = _frames(seconds, phonemes, audio)
     return Features(
         **encoded, **labels, duration=duration, log_f0=np.log(hz).astype(np.float32), voiced=~np.isnan(hz),

@@ -1,0 +1,160 @@
+"""The page's server: speaks what is typed, and voices what is drawn."""
+
+import base64
+import io
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from http import HTTPStatus
+from http.server import ThreadingHTTPServer
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from tts_gen import synthesis, web
+from tts_gen.config import UserError, from_dict, limit
+from tts_gen.runs import Run
+from tts_gen.speech import prosody_file
+from tts_gen.synthesis import Controls, Spoken
+from tts_gen.text.pieces import LONGEST
+from tts_gen.vocoders import Vocoder
+
+MAX_BYTES = 200_000
+"""of a request"""
+HOTTEST, SHIFT = 5.0, 48.0
+"""temperature; semitones"""
+
+
+@dataclass(frozen=True)
+class Typed:
+    """What /speak takes; fields as `Controls` has them, runs by name."""
+
+    text: str
+    prosody: str
+    acoustic: str
+    prosody_temperature: float = 0.8
+    acoustic_temperature: float = 0.667
+    seed: int = 0
+    speaker: str | None = None
+    style: str | None = None
+    pace: float = 1.0
+    pitch: float = 0.0
+    pitch_range: float = 1.0
+
+    def __post_init__(self) -> None:
+        limit("request", self, prosody_temperature=(0.0, HOTTEST), acoustic_temperature=(0.0, HOTTEST),
+              seed=(0, 2**31), pace=(0.1, 10.0), pitch=(-SHIFT, SHIFT), pitch_range=(0.0, 10.0))  # fmt: skip
+        if len(self.text) > LONGEST:
+            raise UserError(f"the text has {len(self.text)} characters; at most {LONGEST} here, more with `synthesize`")
+
+    @property
+    def controls(self) -> Controls:
+        common = {field.name for field in fields(Controls)} & {field.name for field in fields(Typed)}
+        return Controls(**{name: getattr(self, name) for name in common})
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What /voice takes, besides the prosody (`prosody_file.told`)."""
+
+    acoustic: str
+    acoustic_temperature: float = 0.667
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        limit("request", self, acoustic_temperature=(0.0, HOTTEST), seed=(0, 2**31))
+
+
+class Studio:
+    """Runs by name, one vocoder, and one sentence at a time. Raises UserError for runs that cannot work together."""
+
+    def __init__(self, prosody: Mapping[str, Run], acoustic: Mapping[str, Run], vocoder: Vocoder) -> None:
+        for p in prosody.values():
+            for a in acoustic.values():
+                synthesis.check_runs({"prosody": p, "acoustic": a})
+        self.prosody, self.acoustic, self.vocoder, self._lock = prosody, acoustic, vocoder, threading.Lock()
+
+    def offer(self) -> dict:
+        """What the page lets one choose."""
+        inventory = next(iter(self.acoustic.values())).inventory
+        runs = {"prosody": self.prosody, "acoustic": self.acoustic}
+        return {
+            **{kind: {n: r.config.decoder.generative for n, r in of.items()} for kind, of in runs.items()},
+            "speakers": inventory.speakers[1:] or inventory.speakers, "styles": inventory.styles, "longest": LONGEST,
+        }  # fmt: skip
+
+    def speak(self, asked: dict) -> dict:
+        typed = from_dict(Typed, asked, "request")
+        prosody, acoustic = _named(self.prosody, typed.prosody), _named(self.acoustic, typed.acoustic)
+        sentence = synthesis.read(typed.text, prosody, typed.controls)
+        with self._lock:
+            sentence = synthesis.intone([sentence], prosody, typed.controls)
+            return self._voiced(synthesis.voice(sentence, acoustic, typed.controls), acoustic)
+
+    def voice(self, asked: dict) -> dict:
+        drawn = from_dict(Drawn, {name: value for name, value in asked.items() if name != "prosody"}, "request")
+        acoustic = _named(self.acoustic, drawn.acoustic)
+        sentence = prosody_file.taken(asked.get("prosody"), "prosody", acoustic.inventory, acoustic.audio)
+        controls = Controls(acoustic_temperature=drawn.acoustic_temperature, seed=drawn.seed)
+        with self._lock:
+            return self._voiced(synthesis.voice([sentence], acoustic, controls), acoustic)
+
+    def _voiced(self, spoken: list[Spoken], run: Run) -> dict:
+        import soundfile
+
+        wave, file = self.vocoder(spoken[0].mel), io.BytesIO()
+        soundfile.write(
+            file, wave / max(1.0, np.abs(wave).max()), run.audio.sample_rate, subtype="PCM_16", format="WAV"
+        )
+        prosody = prosody_file.told(spoken[0].features, run.inventory, run.audio)
+        return {"wav": base64.b64encode(file.getvalue()).decode(), "prosody": prosody}
+
+
+def _named(runs: Mapping[str, Run], name: str) -> Run:
+    if name not in runs:
+        raise UserError(f"no run {name!r}; there are {', '.join(runs)}")
+    return runs[name]
+
+
+def make_server(studio: Studio, host: str, port: int) -> ThreadingHTTPServer:
+    """Raises UserError when the port is taken."""
+    folder = resources.files("tts_gen.studio")
+    html, script = ((folder / name).read_text(encoding="utf-8") for name in ("page.html", "page.js"))
+    offer = json.dumps(studio.offer()).replace("<", "\\u003c")
+    html = html.replace("{{script}}", script).replace("{{offer}}", offer)
+    return web.open_server(host, port, type("Handler", (_Handler,), {"studio": studio, "html": html.encode()}))
+
+
+class _Handler(web.Handler):
+    studio: Studio
+    html: bytes
+
+    def do_GET(self) -> None:
+        if self.path.split("?")[0] == "/":
+            return self.answer(HTTPStatus.OK, self.html, "text/html; charset=utf-8")
+        self.refuse(HTTPStatus.NOT_FOUND, "there is the page at / and nothing else")
+
+    def do_POST(self) -> None:
+        body = self.body(MAX_BYTES, "a request")
+        if body is None:
+            return
+        function = {"/speak": self.studio.speak, "/voice": self.studio.voice}.get(self.path)
+        if function is None:
+            return self.refuse(HTTPStatus.NOT_FOUND, "requests go to /speak and /voice")
+        try:
+            found = function(_object(body))
+        except UserError as error:
+            return self.refuse(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+        self.answer(HTTPStatus.OK, json.dumps(found).encode(), "application/json")
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"the request is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise UserError("the request is not a JSON object")
+    return found
