@@ -141,8 +141,8 @@ def _remember(options: argparse.Namespace, texts: list[str], made_with: dict[str
     path = options.out / "settings.json"
     before = read_json(path) if path.exists() else None
     if before is None and any(options.out.glob("*.wav")):
-        raise UserError(f"{options.out} holds wavs of something else; give another folder")
+        raise UserError(f"{options.out} holds wavs of something else; give another folder, or empty it")
     for name in asked if before is not None else ():
         if before.get(name) != asked[name]:
-            raise UserError(f"{path}: {name} was {before.get(name)}, and is {asked[name]} now; give another folder")
+            raise UserError(f"{path}: {name} was {before.get(name)}, and is {asked[name]} now; give another folder, or empty it")
     write_json(path, asked)
