@@ -144,5 +144,7 @@ def _remember(options: argparse.Namespace, texts: list[str], made_with: dict[str
         raise UserError(f"{options.out} holds wavs of something else; give another folder, or empty it")
     for name in asked if before is not None else ():
         if before.get(name) != asked[name]:
-            raise UserError(f"{path}: {name} was {before.get(name)}, and is {asked[name]} now; give another folder, or empty it")
+            raise UserError(
+                f"{path}: {name} was {before.get(name)}, and is {asked[name]} now; give another folder, or empty it"
+            )
     write_json(path, asked)
