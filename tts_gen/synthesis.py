@@ -171,11 +171,28 @@ def labels(run: Run, controls: Controls) -> tuple[int, int]:
 def read(sentence: str, run: Run, controls: Controls) -> Features:
     """Phonemes of a sentence, without prosody yet. Raises UserError for text that cannot be read, which it names, and
     for unknown labels."""
-    speaker, style = labels(run, controls)
     try:
-        encoded = run.inventory.encode(_phonemes(sentence, run, controls))
+        return encode(_phonemes(sentence, run, controls), run, controls)
     except UserError as error:
         raise UserError(f"text {sentence!r}: {error}") from error
+
+
+def _phonemes(sentence: str, run: Run, controls: Controls) -> list[text.Phoneme]:
+    return text.parse(sentence.split()) if controls.phonemes else text.phonemes(words(sentence, run, controls))
+
+
+def words(sentence: str, run: Run, controls: Controls) -> list[text.Word]:
+    """By the front end whose phones the run knows: ARPAbet's, or espeak-ng's IPA."""
+    if ARPABET_VOWELS & set(run.inventory.phonemes):
+        return text.words(sentence)
+    if controls.language.startswith("en"):
+        text.words(sentence)  # refuses characters that cannot be read in English
+    return espeak.words(sentence, controls.language)
+
+
+def encode(phonemes: Sequence[text.Phoneme], run: Run, controls: Controls) -> Features:
+    """Without prosody yet. Raises UserError for a phoneme and for labels that the run does not know."""
+    encoded, (speaker, style) = run.inventory.encode(phonemes), labels(run, controls)
     n = len(encoded["phoneme"])
     return Features(
         **encoded,
@@ -186,17 +203,6 @@ def read(sentence: str, run: Run, controls: Controls) -> Features:
         speaker=speaker,
         style=style,
     )
-
-
-def _phonemes(sentence: str, run: Run, controls: Controls) -> list[text.Phoneme]:
-    """As given, or by the front end whose phones the run knows: ARPAbet's, or espeak-ng's IPA."""
-    if controls.phonemes:
-        return text.parse(sentence.split())
-    if ARPABET_VOWELS & set(run.inventory.phonemes):
-        return text.phonemes(text.words(sentence))
-    if controls.language.startswith("en"):
-        text.words(sentence)  # refuses characters that cannot be read in English
-    return text.phonemes(espeak.words(sentence, controls.language))
 
 
 def add_prosody(

@@ -45,6 +45,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     how.add_argument("--language", default="en-us", help="espeak-ng voice that reads for runs on IPA phones")
     phones = "the text is phones, as in a manifest's field phonemes: 'pau HH AH0 L OW1 . pau'"
     how.add_argument("--phonemes", action="store_true", help=phones)
+    marks = "the text has <break time>, <prosody rate pitch>, <phoneme ph>: docs/SPEECH.md"
+    how.add_argument("--ssml", action="store_true", help=marks)
     made = sub.add_argument_group("what is made")
     made.add_argument("--out", type=Path, required=True, help="wav file, or folder with --file")
     saved = "file, or folder with --file, for phonemes, durations in ms and f0 in Hz, to be edited for --from-prosody"
@@ -93,6 +95,8 @@ def _check(options: argparse.Namespace) -> None:
         options.error("give --prosody RUN and --acoustic RUN, or --joint RUN")
     if options.prosody and given:
         options.error(f"--prosody {options.prosody}: the prosody comes from {given}; leave one out")
+    if options.ssml and (not options.prosody or options.phonemes):
+        options.error("--ssml is for texts that a --prosody run reads, and goes without --phonemes")
     if options.like and options.text is None:
         options.error("--like goes with one text, that of the recording")
     if not options.file and options.out.is_dir():

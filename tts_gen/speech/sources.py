@@ -10,7 +10,7 @@ from tts_gen import runs, synthesis
 from tts_gen.config import Audio
 from tts_gen.features.inventory import Inventory
 from tts_gen.features.store import Features
-from tts_gen.speech import prosody_file
+from tts_gen.speech import markup, prosody_file
 from tts_gen.speech.imitation import imitate
 from tts_gen.synthesis import Controls, Spoken
 from tts_gen.text.pieces import pieces
@@ -42,7 +42,9 @@ def pair(options: argparse.Namespace) -> Source:
             log.info("%s is a regression: one answer, whatever the temperature", run.path)
     acoustic, prosody, controls = loaded["acoustic"], loaded.get("prosody"), _controls(options)
 
-    def read(piece: str) -> Features:
+    def read(piece: str) -> Features | tuple[Features, markup.Marked]:
+        if options.ssml:
+            return markup.read(piece, prosody, controls)
         if prosody:
             return synthesis.read(piece, prosody, controls)
         if options.like:
@@ -52,12 +54,17 @@ def pair(options: argparse.Namespace) -> Source:
         return synthesis.paced(found, options.pace)
 
     def speak(sentences: list, take: int, part: int) -> list[Spoken]:
-        asked = _controls(options, take)
+        asked, marks = _controls(options, take), []
+        if options.ssml:
+            sentences, marks = zip(*sentences, strict=True)
         if prosody:
             sentences = synthesis.intone(sentences, prosody, asked, part)
+        if options.ssml:
+            seconds = acoustic.audio.frame_seconds
+            sentences = [markup.apply(u, marked, seconds) for u, marked in zip(sentences, marks, strict=True)]
         return synthesis.voice(sentences, acoustic, asked, part)
 
-    divide = pieces if prosody and not options.phonemes else lambda text: [text]
+    divide = pieces if prosody and not options.phonemes and not options.ssml else lambda text: [text]
     made_of = {name: f"{run.path}, step {run.step}" for name, run in loaded.items()}
     return Source(divide, read, speak, acoustic.audio, acoustic.inventory, made_of)
 

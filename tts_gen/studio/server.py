@@ -88,10 +88,10 @@ class Studio:
     def speak(self, asked: dict) -> dict:
         typed = from_dict(Typed, asked, "request")
         prosody, acoustic = _named(self.prosody, typed.prosody), _named(self.acoustic, typed.acoustic)
-        sentence = synthesis.read(typed.text, prosody, typed.controls)
-        with self._lock:
-            sentence = synthesis.intone([sentence], prosody, typed.controls)
-            return self._voiced(synthesis.voice(sentence, acoustic, typed.controls), acoustic)
+        with self._lock:  # espeak-ng, which may read the text, is not thread-safe either
+            sentence = synthesis.read(typed.text, prosody, typed.controls)
+            spoken = synthesis.voice(synthesis.intone([sentence], prosody, typed.controls), acoustic, typed.controls)
+            return self._voiced(spoken, acoustic)
 
     def voice(self, asked: dict) -> dict:
         drawn = from_dict(Drawn, {name: value for name, value in asked.items() if name != "prosody"}, "request")
