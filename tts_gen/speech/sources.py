@@ -41,6 +41,8 @@ def pair(options: argparse.Namespace) -> Source:
         if not run.config.decoder.generative:
             log.info("%s is a regression: one answer, whatever the temperature", run.path)
     acoustic, prosody, controls = loaded["acoustic"], loaded.get("prosody"), _controls(options)
+    if not options.from_prosody:
+        synthesis.labels(acoustic, controls)  # wrong ones are told once, not for every line
 
     def read(piece: str) -> Features | tuple[Features, markup.Marked]:
         if options.ssml:
