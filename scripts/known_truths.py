@@ -9,8 +9,8 @@ Two problems, both conditional (c ~ N(0, I), four positions, two channels, one n
 
 The excess is the mean of log2 p(y | c) - log2 q(y | c) over held-out data, per dimension: what a model with the true
 density would not pay. A regression cannot reach 0: theory's excess of L2 with one fitted scale per channel, and of a
-Gaussian with the true conditional mean and variance, stand beside it. About fifteen minutes on 2 CPU cores, most of
-them for the ODE likelihoods.
+Gaussian with the true conditional mean and variance, stand beside it. About half an hour on 2 CPU cores, most
+of it for the ODE likelihoods.
 """
 
 import argparse
