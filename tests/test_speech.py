@@ -1,5 +1,6 @@
 """`tts-gen synthesize`: prosody from models, files and recordings; long texts; folders of lines that go on."""
 
+import io
 import json
 import sys
 from collections import Counter
@@ -230,6 +231,21 @@ def test_pieces_end_where_sentences_do():
     assert pieces(text) == [text]
     assert pieces(text, 32) == ["One is here.", "Two, which is longer, is there!", "Three?"]
     assert pieces(text, 25) == ["One is here.", "Two, which is longer,", "is there! Three?"]
+
+
+def test_a_long_text_goes_to_a_pipe_piece_by_piece(pair, monkeypatch, capsysbinary, tmp_path):
+    models = ["--prosody", pair[0], "--acoustic", pair[1], "--vocoder", "griffin_lim", "--speaker", "ann"]
+    text = "Me, see a tea. " * 20
+    for out in ("-", tmp_path / "x.wav"):
+        monkeypatch.setattr(sys, "argv", ["tts-gen", "synthesize", text, "--out", str(out), *map(str, models)])
+        assert cli.main() == command.DONE
+        if out == "-":
+            piped = capsysbinary.readouterr().out
+    header, data = piped[:44], np.frombuffer(piped[44:], "<i2")
+    assert header[:4] == b"RIFF" and header[40:] == b"\xff" * 4
+    wave, rate = soundfile.read(io.BytesIO(piped), dtype="int16")
+    np.testing.assert_array_equal(wave, data)
+    assert rate == AUDIO.sample_rate and len(data) == len(soundfile.read(tmp_path / "x.wav")[0])
 
 
 # Markup

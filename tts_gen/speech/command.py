@@ -11,6 +11,7 @@ from tts_gen.config import UserError
 
 KINDS = ("textgrid", "mel", "picture")
 """what `files` writes beside a wav"""
+STDOUT = Path("-")
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -48,7 +49,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     marks = "the text has <break time>, <prosody rate pitch>, <phoneme ph>: docs/SPEECH.md"
     how.add_argument("--ssml", action="store_true", help=marks)
     made = sub.add_argument_group("what is made")
-    made.add_argument("--out", type=Path, required=True, help="wav file, or folder with --file")
+    made.add_argument("--out", type=Path, required=True, help="wav file, - for standard output, or folder with --file")
     saved = "file, or folder with --file, for phonemes, durations in ms and f0 in Hz, to be edited for --from-prosody"
     made.add_argument("--save-prosody", type=Path, metavar="FILE", help=saved)
     kinds = f"beside each wav: {', '.join(KINDS)} (repeat)"
@@ -67,6 +68,12 @@ def _synthesize(options: argparse.Namespace) -> None:
     source = sources.joint(options) if options.joint else sources.pair(options)
     vocoder = vocoders.load(options.vocoder, source.audio)
     failed: dict[int, str] = {}
+    if options.out == STDOUT:
+        spoken = speaking.speak(texts, source, 0, set(), failed, whole=False)
+        files.stream((vocoder(part.mel) for _, part in spoken), source.audio.sample_rate, sys.stdout.buffer)
+        if failed:
+            raise UserError(failed[0])
+        return
     with ExitStack() as stack:
         if options.file:
             options.out.mkdir(parents=True, exist_ok=True)
@@ -99,6 +106,8 @@ def _check(options: argparse.Namespace) -> None:
         options.error("--ssml is for texts that a --prosody run reads, and goes without --phonemes")
     if options.like and options.text is None:
         options.error("--like goes with one text, that of the recording")
+    if options.out == STDOUT and (options.file or options.takes > 1 or options.save_prosody or options.also):
+        options.error("--out - is the sound of one text: it goes without --file, --takes, --save-prosody and --also")
     if not options.file and options.out.is_dir():
         raise UserError(f"--out {options.out} is a folder; name a wav file")
 

@@ -1,8 +1,9 @@
 """What is written of a sentence: its wav, and on request its prosody, phone times, mel, a picture."""
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -26,6 +27,16 @@ def write(
         ending, function = KINDS[kind]
         function(wav.with_suffix(ending), spoken, source)
     vocoders.write_wav(wav, vocoder(spoken.mel), source.audio.sample_rate)
+
+
+def stream(waves: Iterable[np.ndarray], sample_rate: int, to: BinaryIO) -> None:
+    """A 16-bit WAV file of the waves one after the other, each as soon as it is there. Its header does not know how
+    long it becomes: that is written as the most there can be, as other programs do that write to a pipe."""
+    form = struct.pack("<HHIIHH", 1, 1, sample_rate, 2 * sample_rate, 2, 16)
+    to.write(b"RIFF\xff\xff\xff\xffWAVEfmt " + struct.pack("<I", len(form)) + form + b"data\xff\xff\xff\xff")
+    for wave in waves:
+        to.write(np.round(np.clip(wave, -1, 1) * 32767).astype("<i2").tobytes())
+        to.flush()
 
 
 def _textgrid(path: Path, spoken: "Spoken", source: "Source") -> None:

@@ -17,15 +17,15 @@ PART = 32
 
 
 def speak(
-    texts: Sequence[str], source: Source, take: int, done: set[int], failed: dict[int, str]
+    texts: Sequence[str], source: Source, take: int, done: set[int], failed: dict[int, str], whole: bool = True
 ) -> Iterator[tuple[int, Spoken]]:
-    """The places of texts that are not `done`, and each spoken whole; adds to `failed` those that cannot be read."""
+    """The places of texts that are not `done`, and each spoken, whole or else piece by piece as they are ready; adds to
+    `failed` those that cannot be read."""
     listed = [(i, piece) for i, text in enumerate(texts) for piece in source.divide(text)]
     lacking, made = Counter(i for i, _ in listed), {i: [] for i, _ in listed}
     shown = progress("spoken", len(listed), "pieces", Console(file=sys.stderr))
     with shown if len(listed) > 1 else nullcontext(lambda n: None) as advance:
-        for part, first in enumerate(range(0, len(listed), PART)):
-            members = listed[first : first + PART]
+        for part, members in enumerate(_parts(listed)):
             if all(i in done for i, _ in members):
                 advance(len(members))
                 continue
@@ -38,7 +38,16 @@ def speak(
                     failed.setdefault(i, str(error))
             for i, spoken in zip(places, source.speak(read, take, part) if read else [], strict=True):
                 made[i].append(spoken)
+                if not whole:
+                    yield i, spoken
             for i in dict.fromkeys(i for i, _ in members):
-                if len(made[i]) == lacking[i] and i not in done:
+                if whole and len(made[i]) == lacking[i] and i not in done:
                     yield i, joined(made.pop(i))
             advance(len(members))
+
+
+def _parts(listed: list) -> Iterator[list]:
+    """The first piece alone, so that it is ready soon."""
+    yield listed[:1]
+    for first in range(1, len(listed), PART):
+        yield listed[first : first + PART]
