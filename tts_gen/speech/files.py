@@ -3,23 +3,25 @@
 import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from tts_gen.speech.sources import Source
-    from tts_gen.synthesis import Spoken
-    from tts_gen.vocoders import Vocoder
+from tts_gen import vocoders
+from tts_gen.align import Segment, textgrid
+from tts_gen.speech import prosody_file
+from tts_gen.speech.sources import Source
+from tts_gen.synthesis import Spoken
+from tts_gen.vocoders import Vocoder
+
+WIDEST = 200.0
+"""inches of a picture: matplotlib draws no wider ones"""
 
 
 def write(
-    spoken: "Spoken", wav: Path, prosody: Path | None, also: Sequence[str], source: "Source", vocoder: "Vocoder"
+    spoken: Spoken, wav: Path, prosody: Path | None, also: Sequence[str], source: Source, vocoder: Vocoder
 ) -> None:
     """The wav last: where it stands all else does."""
-    from tts_gen import vocoders
-    from tts_gen.speech import prosody_file
-
     wav.parent.mkdir(parents=True, exist_ok=True)
     if prosody:
         prosody_file.write(prosody, spoken.features, source.inventory, source.audio)
@@ -39,20 +41,18 @@ def stream(waves: Iterable[np.ndarray], sample_rate: int, to: BinaryIO) -> None:
         to.flush()
 
 
-def _textgrid(path: Path, spoken: "Spoken", source: "Source") -> None:
-    from tts_gen.align import Segment, textgrid
-
+def _textgrid(path: Path, spoken: Spoken, source: Source) -> None:
     u = spoken.features
     phonemes = source.inventory.decode(u.phoneme, u.stress, u.edge, u.punctuation)
     ends = (np.cumsum(u.duration) * source.audio.frame_seconds).tolist()
     textgrid.write(path, [Segment(p, a, b) for p, a, b in zip(phonemes, [0.0, *ends[:-1]], ends, strict=True)])
 
 
-def _mel(path: Path, spoken: "Spoken", source: "Source") -> None:
+def _mel(path: Path, spoken: Spoken, source: Source) -> None:
     np.save(path, spoken.mel)
 
 
-def _picture(path: Path, spoken: "Spoken", source: "Source") -> None:
+def _picture(path: Path, spoken: Spoken, source: Source) -> None:
     """The mel, each phoneme's f0 over it, and its name below."""
     import matplotlib
 
@@ -62,7 +62,7 @@ def _picture(path: Path, spoken: "Spoken", source: "Source") -> None:
     u, seconds = spoken.features, source.audio.frame_seconds
     ends = np.cumsum(u.duration) * seconds
     starts = ends - u.duration * seconds
-    figure, axis = plt.subplots(figsize=(max(6.0, 4 * ends[-1]), 4), layout="constrained")
+    figure, axis = plt.subplots(figsize=(min(max(6.0, 4 * ends[-1]), WIDEST), 4), layout="constrained")
     axis.imshow(spoken.mel.T, origin="lower", aspect="auto", cmap="magma", extent=(0, ends[-1], 0, spoken.mel.shape[1]))
     axis.set(ylabel="mel bin")
     axis.set_xticks((starts + ends) / 2, [source.inventory.phonemes[p] for p in u.phoneme], fontsize=7)
