@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import re
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -28,6 +30,7 @@ from tts_gen.speech.imitation import imitate
 from tts_gen.synthesis import Controls, moved, paced, read
 from tts_gen.text import notation, parse
 from tts_gen.text.pieces import pieces
+from tts_gen.vocoders import write_wav
 
 PHONES = "pau M IY1 | S AH0 T . pau"
 
@@ -52,7 +55,7 @@ def synthesize(pair, monkeypatch, capsys):
 
     def run(*arguments, prosody: bool = True):
         models = (["--prosody", pair[0]] if prosody else []) + ["--acoustic", pair[1], "--vocoder", "griffin_lim"]
-        asked = ["tts-gen", "synthesize", *arguments, *models, "--phonemes", "--speaker", "ann"]
+        asked = ["tts-gen", "synthesize", *arguments, *models, *(["--phonemes", "--speaker", "ann"] if prosody else [])]
         monkeypatch.setattr(sys, "argv", [str(a) for a in asked])
         code = cli.main()
         return code, *capsys.readouterr()
@@ -107,9 +110,12 @@ def _with(**changes):
 
 
 @pytest.mark.parametrize("change, message", [
-    (_with(ms=-20), r"x.json: phoneme 2 \(M\): ms is -20, not more than 0"),
+    (_with(ms=-20), r"x.json: phoneme 2 \(M\): ms is -20; give more than 0"),
+    (_with(ms=10**400), "ms is 10000000000000000000; give"),
+    (_with(hz=10**400), "hz is 10000000000000000000, outside"),
+    (lambda found: [p.update(ms=1) for p in found["phonemes"]], "10 ms together; 10 phonemes need 116 ms at least"),
     (_with(ms="long"), "phoneme 2: ms is 'long'"),
-    (_with(ms=90000), "the phonemes last 9.* s together; at most 60 s"),
+    (_with(ms=59990), "the phonemes last 6.* s together; at most 60 s"),
     (_with(hz=4), r"phoneme 2 \(M\): hz is 4, outside 20 to 2000"),
     (_with(hz=float("nan")), "hz is nan"),
     (_with(phone="XX"), "x.json: unknown phoneme 'XX'; this corpus has pau, AH"),
@@ -202,34 +208,68 @@ def test_lines_go_on_where_they_stopped(synthesize, tmp_path, monkeypatch):
     code, _, told = synthesize("--file", file, "--out", out, "--pace", "2")
     assert code == command.FAILED and "settings.json: pace was 1.0, and is 2.0 now; give another folder" in told
     file.write_text("\n".join(lines[:7]))
-    assert "texts was" in synthesize("--file", file, "--out", out)[2]
+    assert "settings.json: the lines were others" in synthesize("--file", file, "--out", out)[2]
+    (out / "settings.json").write_text("[]")
+    assert "settings.json is damaged" in synthesize("--file", file, "--out", out)[2]
     (out / "settings.json").unlink()
     assert "holds wavs of something else" in synthesize("--file", file, "--out", out)[2]
 
 
 @pytest.mark.parametrize("arguments, message", [
+    (("--pitch", "nan"), "controls.pitch is nan; give -24 to 24"),
+    (("--range", "1e30"), "controls.pitch_range is 1e+30; give 0 to 10"),
+    (("--pace", "0.00001"), "controls.pace is 1e-05; give 0.1 to 10"),
+    (("--seed", "99999999999999999999"), "controls.seed is 99999999999999999999"),
+    (("--acoustic-temperature", "1e30"), "controls.acoustic_temperature is 1e+30; give 0 to 10"),
+    (("--out", "x.mp3"), "--out x.mp3: name a file that ends in .wav"),
+    (("--save-prosody", "x.wav"), "--save-prosody x.wav: name a file that ends in .json"),
+    (("--out", "/proc/x.wav"), "/proc/x.wav cannot be written"),
+])  # fmt: skip
+def test_values_and_files_that_will_not_do_are_told(arguments, message, synthesize, tmp_path):
+    code, _, told = synthesize(PHONES, "--out", tmp_path / "x.wav", *arguments)
+    assert code == command.FAILED and message in told
+
+
+def test_a_device_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "x.wav")
+    with pytest.raises(UserError, match="is there and is not a file"):
+        write_wav(tmp_path / "x.wav", np.zeros(10), 22050)
+
+
+@pytest.mark.parametrize("content, message", [(b"\xff\xfe\x00", "-: not UTF-8"), (b" \n", "-: holds no text")])
+def test_standard_input_that_will_not_do_is_told(content, message, synthesize, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    code, _, told = synthesize("--file", "-", "--out", tmp_path / "out")
+    assert code == command.FAILED and message in told
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (("--from-prosody", "f", "--speaker", "ann"), "--from-prosody goes without --speaker"),
     ((), "give --prosody RUN and --acoustic RUN, or --joint RUN"),
     (("--joint", "j"), "it goes without --prosody"),
 ])  # fmt: skip
 def test_models_that_are_needed_are_named(arguments, message, synthesize, tmp_path, capsys):
+    text = () if "--from-prosody" in arguments else (PHONES,)
     with pytest.raises(SystemExit, match="2"):
-        synthesize(PHONES, "--out", tmp_path / "x.wav", *arguments, prosody=False)
+        synthesize(*text, "--out", tmp_path / "x.wav", *arguments, prosody=False)
     assert message in capsys.readouterr().err
 
 
 @given(st.text("ab ,.;!?", max_size=300), st.integers(1, 60))
 def test_pieces_are_the_text_and_short(text, longest):
-    found, words = pieces(text, longest), text.split()
-    assert " ".join(found).split() == words
+    found, whole = pieces(text, longest), " ".join(text.split())
+    assert re.sub("[^ab]", "", " ".join(found)) == re.sub("[^ab]", "", text)
     assert all(len(p) <= longest or " " not in p for p in found)
-    if len(" ".join(words)) <= longest:
-        assert len(found) == 1
+    assert len(found) == 1 or all(re.search("[ab]", p) for p in found)
+    if len(whole) <= longest:
+        assert found == [whole]
 
 
 def test_pieces_end_where_sentences_do():
     text = "One is here. Two, which is longer, is there! Three?"
     assert pieces(text) == [text]
     assert pieces(text, 32) == ["One is here.", "Two, which is longer, is there!", "Three?"]
+    assert pieces("A" * 9 + " ... " + "B" * 9, 10) == ["A" * 9, "B" * 9]
     assert pieces(text, 25) == ["One is here.", "Two, which is longer,", "is there! Three?"]
 
 
@@ -297,6 +337,10 @@ def test_markup_changes_nothing_where_there_is_none(pair):
     ('<prosody volume="1">me</prosody>', "<prosody> has no volume; valid: rate, pitch"),
     ("<phoneme>me</phoneme>", "<phoneme> lacks ph"),
     ('<phoneme ph="QQ">me</phoneme>', "unknown phoneme 'QQ'"),
+    ("Me <break time='1s'>see</break>", "<break> may hold no text or tags"),
+    ("Me <phoneme ph='M'>a<b/></phoneme>", "<phoneme> may hold no tags"),
+    ("<prosody pitch='+20st'><prosody pitch='+20st'>me</prosody></prosody>", "[+]40 semitones; at most 10 times"),
+    ("<prosody>" * 3000 + "me" + "</prosody>" * 3000, "too deep in one another"),
     ("Me & tea", "malformed markup"),
     ("<prosody>me", "malformed markup"),
     ("<!DOCTYPE a><speak>me</speak>", "declarations and comments"),

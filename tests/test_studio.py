@@ -13,8 +13,9 @@ import pytest
 import soundfile
 from models import make_store, small_config, write_untrained
 
-from tts_gen import runs
+from tts_gen import runs, synthesis
 from tts_gen.config import UserError
+from tts_gen.studio import server
 from tts_gen.studio.server import MAX_BYTES, Studio, make_server
 from tts_gen.vocoders import load
 
@@ -90,10 +91,13 @@ def test_requests_at_once_give_what_each_asks(at):
     ("/speak", TYPED | {"text": "tea " * 100}, 422, "the text has 400 characters; at most 200 here"),
     ("/speak", TYPED | {"prosody": "glow"}, 422, "no run 'glow'; there are flow"),
     ("/speak", TYPED | {"speaker": "zoe"}, 422, "unknown speaker 'zoe'; this corpus has unknown, ann, bob"),
-    ("/speak", TYPED | {"prosody_temperature": -1}, 422, "request.prosody_temperature is -1.0; give 0 to 5"),
+    ("/speak", TYPED | {"prosody_temperature": -1}, 422, "controls.prosody_temperature is -1.0; give 0 to 10"),
     ("/speak", TYPED | {"pace": "fast"}, 422, "request: pace: expected float, found 'fast'"),
     ("/speak", TYPED | {"tone": 1}, 422, "request: Typed has no tone; valid names are text, prosody"),
     ("/voice", {"acoustic": "l1", "prosody": {"phonemes": [{"phone": "M"}]}}, 422, "prosody: phoneme 1: must have"),
+    ("/speak", TYPED | {"pace": 10**400}, 422, "request: pace: expected float"),
+    ("/voice", {"acoustic": "l1", "prosody": {"phonemes": [{"phone": "M", "ms": 1, "hz": None, "after": ""}] * 9}},
+     422, "need 104 ms at least"),
     ("/voice", {"acoustic": "l1"}, 422, "prosody: has no list of phonemes"),
     ("/speak", b"{", 422, "the request is not JSON"),
     ("/speak", b"[]", 422, "the request is not a JSON object"),
@@ -102,7 +106,7 @@ def test_requests_at_once_give_what_each_asks(at):
 ])  # fmt: skip
 def test_what_is_wrong_is_refused(path, body, status, message, at):
     found, told = post(at, path, body)
-    assert (found, message in told) == (status, True), told
+    assert (found, message in told) == (status, True), told[:500]
     assert urllib.request.urlopen(at, timeout=10).status == 200
 
 
@@ -115,3 +119,21 @@ def test_runs_that_do_not_fit_and_a_port_that_is_taken_are_told(studio, at):
         Studio(studio.acoustic, studio.acoustic, studio.vocoder)
     with pytest.raises(UserError, match="choose another port"):
         make_server(studio, "127.0.0.1", int(at.rpartition(":")[2]))
+
+
+def test_a_short_text_may_be_long_speech(at, monkeypatch):
+    monkeypatch.setattr(server, "LONGEST_SPEECH", 0.1)
+    status, told = post(at, "/speak", TYPED)
+    assert status == 422 and "s of speech; at most 0.1 s here" in told
+    monkeypatch.setattr(server, "MOST", 8)
+    assert post(at, "/speak", TYPED) == (422, "the text has 9 phonemes; at most 8 here, more with `synthesize`")
+
+
+def test_who_waits_too_long_is_told_and_a_defect_ends_nothing(studio, at, monkeypatch):
+    monkeypatch.setattr(server, "PATIENCE", 0.01)
+    with studio._lock:
+        assert post(at, "/speak", TYPED) == (503, "busy with other requests; try again")
+    with monkeypatch.context() as patch:
+        patch.setattr(synthesis, "read", lambda *_: 1 / 0)
+        assert post(at, "/speak", TYPED)[0] == 500
+    assert post(at, "/speak", TYPED)[0] == 200

@@ -306,10 +306,12 @@ def _convert(hint: typing.Any, value: typing.Any, where: str) -> typing.Any:
         if value not in typing.get_args(hint):
             raise UserError(f"{where}: {value!r} is not one of {', '.join(map(str, typing.get_args(hint)))}")
         return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1000:
         return float(value)
     if isinstance(hint, type) and (
-        not isinstance(value, hint) or (isinstance(value, float) and not math.isfinite(value))
+        not isinstance(value, hint)
+        or (isinstance(value, float) and not math.isfinite(value))
+        or (isinstance(value, bool) and hint is not bool)
     ):
-        raise UserError(f"{where}: expected {hint.__name__}, found {value!r}")
+        raise UserError(f"{where}: expected {hint.__name__}, found {repr(value)[:80]}")
     return value

@@ -9,7 +9,7 @@ import numpy as np
 
 from tts_gen import text
 from tts_gen.batches import whole_batches
-from tts_gen.config import UserError
+from tts_gen.config import UserError, limit
 from tts_gen.corpora import espeak
 from tts_gen.features.durations import round_durations, whole_frames
 from tts_gen.features.store import Features
@@ -41,6 +41,12 @@ class Controls:
     """espeak-ng's voice that reads the texts, for runs whose phones are IPA"""
     phonemes: bool = False
     """whether the texts are phones, written as in a manifest's `phonemes`"""
+
+    def __post_init__(self) -> None:
+        """Raises UserError for values with which nobody speaks."""
+        temperatures = dict.fromkeys(("prosody_temperature", "acoustic_temperature", "temperature"), (0.0, 10.0))
+        limit("controls", self, **temperatures, seed=(0, 2**32 - 1), pace=(0.1, 10.0), pitch=(-24.0, 24.0),
+              pitch_range=(0.0, 10.0))  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def read_json(path: Path) -> Any:
     """Raises UserError when the file is missing or not JSON."""
     try:
         return json.loads(_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error}); {REMEDY}") from error
 
 

@@ -104,27 +104,28 @@ def _check(options: argparse.Namespace) -> None:
         options.error(f"--prosody {options.prosody}: the prosody comes from {given}; leave one out")
     if options.ssml and (not options.prosody or options.phonemes):
         options.error("--ssml is for texts that a --prosody run reads, and goes without --phonemes")
-    if options.like and options.text is None:
-        options.error("--like goes with one text, that of the recording")
+    if options.like and (options.text is None or options.phonemes):
+        options.error("--like goes with one text in English, that of the recording")
+    if options.from_prosody and (options.speaker or options.style or options.phonemes):
+        options.error("--from-prosody goes without --speaker, --style and --phonemes: they stand in the file")
     if options.out == STDOUT and (options.file or options.takes > 1 or options.save_prosody or options.also):
         options.error("--out - is the sound of one text: it goes without --file, --takes, --save-prosody and --also")
-    if not options.file and options.out.is_dir():
-        raise UserError(f"--out {options.out} is a folder; name a wav file")
+    if not options.file and options.out != STDOUT and (options.out.is_dir() or options.out.suffix.lower() != ".wav"):
+        raise UserError(f"--out {options.out}: name a file that ends in .wav")
+    if options.save_prosody and not options.file and options.save_prosody.suffix.lower() != ".json":
+        raise UserError(f"--save-prosody {options.save_prosody}: name a file that ends in .json")
 
 
 def _texts(options: argparse.Namespace) -> list[str]:
     if not options.file:
         return [options.text if options.from_prosody is None else str(options.from_prosody)]
-    if options.file == "-":
-        written = sys.stdin.read()
-    elif not Path(options.file).is_file():
+    if options.file != "-" and not Path(options.file).is_file():
         raise UserError(f"{options.file}: no such file")
-    else:
-        try:
-            written = Path(options.file).read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(f"{options.file}: not UTF-8 ({error}); save it as UTF-8") from error
-    texts = [line.strip() for line in written.splitlines() if line.strip()]
+    written = sys.stdin.buffer.read() if options.file == "-" else Path(options.file).read_bytes()
+    try:
+        texts = [line.strip() for line in written.decode("utf-8-sig").split("\n") if line.strip()]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{options.file}: not UTF-8 ({error}); save it as UTF-8") from error
     if not texts:
         raise UserError(f"{options.file}: holds no text; give one a line")
     return texts
@@ -153,9 +154,13 @@ def _remember(options: argparse.Namespace, texts: list[str], made_with: dict[str
     asked["texts"] = hashlib.sha256("\n".join(texts).encode()).hexdigest()
     path = options.out / "settings.json"
     before = read_json(path) if path.exists() else None
+    if before is not None and not isinstance(before, dict):
+        raise UserError(f"{path} is damaged; give another folder, or empty it")
     if before is None and any(options.out.glob("*.wav")):
         raise UserError(f"{options.out} holds wavs of something else; give another folder, or empty it")
     for name in asked if before is not None else ():
+        if before.get(name) != asked[name] and name == "texts":
+            raise UserError(f"{path}: the lines were others; give another folder, or empty it")
         if before.get(name) != asked[name]:
             raise UserError(
                 f"{path}: {name} was {before.get(name)}, and is {asked[name]} now; give another folder, or empty it"

@@ -1,5 +1,6 @@
 """What is written of a sentence: its wav, and on request its prosody, phone times, mel, a picture."""
 
+import logging
 import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from tts_gen.speech.sources import Source
 from tts_gen.synthesis import Spoken
 from tts_gen.vocoders import Vocoder
 
+log = logging.getLogger(__name__)
+
 WIDEST = 200.0
 """inches of a picture: matplotlib draws no wider ones"""
 
@@ -24,6 +27,9 @@ def write(
     """The wav last: where it stands all else does."""
     wav.parent.mkdir(parents=True, exist_ok=True)
     if prosody:
+        if (seconds := len(spoken.mel) * source.audio.frame_seconds) > prosody_file.LONGEST:
+            log.warning("%s holds %.0f s, and --from-prosody takes %g s at most: divide it at pauses", prosody, seconds,
+                        prosody_file.LONGEST)  # fmt: skip
         prosody_file.write(prosody, spoken.features, source.inventory, source.audio)
     for kind in also:
         ending, function = KINDS[kind]

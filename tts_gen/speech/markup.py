@@ -61,6 +61,8 @@ def read(sentence: str, run: Run, controls: Controls) -> tuple[Features, Marked]
             raise UserError("nothing to say; give at least one word")
         marked.add(text.Phoneme(text.PAUSE))
         return encode(marked.phonemes, run, controls), marked
+    except RecursionError as error:
+        raise UserError(f"text {sentence[:80]!r}: tags lie too deep in one another") from error
     except UserError as error:
         raise UserError(f"text {sentence!r}: {error}") from error
 
@@ -92,6 +94,8 @@ def _parts(node: ET.Element, rate: float, semitones: float) -> Iterator[tuple[st
     if unknown := node.attrib.keys() - set(ATTRIBUTES[node.tag]):
         valid = ", ".join(ATTRIBUTES[node.tag]) or "none"
         raise UserError(f"<{node.tag}> has no {', '.join(sorted(unknown))}; valid: {valid}")
+    if len(node) and node.tag in ("break", "phoneme") or node.tag == "break" and (node.text or "").strip():
+        raise UserError(f"<{node.tag}> may hold no {'text or ' if node.tag == 'break' else ''}tags")
     if node.tag == "break":
         yield _number(node, "time", r"([\d.]+)(ms|s)", {"ms": 0.001, "s": 1.0}, (0.0, LONGEST)), rate, semitones
         return
@@ -108,6 +112,9 @@ def _parts(node: ET.Element, rate: float, semitones: float) -> Iterator[tuple[st
             semitones += 12 * float(np.log2(1 + change))
         else:
             semitones += _number(node, "pitch", r"([+-][\d.]+)(st)", {"st": 1.0}, (-24.0, 24.0))
+    if not (0.1 <= rate <= 10 and abs(semitones) <= 24):
+        raise UserError(f"parts in one another make a rate of {rate:.0%} and {semitones:+.0f} semitones; "
+                        "at most 10 times faster or slower, and 24 semitones")  # fmt: skip
     if node.text:
         yield node.text, rate, semitones
     for child in node:

@@ -7,7 +7,6 @@
 `after` is what follows a word's last phone: "|", or its punctuation; "hz": null is a phoneme without voice.
 """
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -85,6 +84,9 @@ def taken(found: Any, where: str, inventory: Inventory, audio: Audio) -> Feature
     seconds = [entry["ms"] / 1000 for entry in entries]
     if sum(seconds) > LONGEST:
         raise UserError(f"{where}: the phonemes last {sum(seconds):.1f} s together; at most {LONGEST:g} s")
+    if sum(seconds) < len(seconds) * audio.frame_seconds:
+        shortest = f"{len(seconds)} phonemes need {1000 * len(seconds) * audio.frame_seconds:.0f} ms at least"
+        raise UserError(f"{where}: the phonemes last {1000 * sum(seconds):.0f} ms together; {shortest}")
     duration = _frames(seconds, phonemes, audio)
     return Features(
         **encoded, **labels, duration=duration, log_f0=np.log(hz).astype(np.float32), voiced=~np.isnan(hz),
@@ -105,19 +107,24 @@ def _check(entry: Any, where: str) -> None:
     if entry["after"] not in ("", text.WORD_BOUNDARY, *text.PUNCTUATION):
         valid = " ".join(filter(None, (text.WORD_BOUNDARY, *text.PUNCTUATION)))
         raise UserError(f"{where}: after is {entry['after']!r}; valid are nothing, and {valid}")
-    if not 0 < entry["ms"] < math.inf:
-        raise UserError(f"{where} ({entry['phone']}): ms is {entry['ms']:g}, not more than 0")
+    if not 0 < entry["ms"] <= LONGEST * 1000:
+        told = f"ms is {_brief(entry['ms'])}; give more than 0, and {LONGEST:g} s at most"
+        raise UserError(f"{where} ({entry['phone']}): {told}")
     if entry["hz"] is None:
         return
     if entry["phone"] == text.PAUSE:
         raise UserError(f"{where}: a pause has no pitch, hz must be null")
     if not LOWEST <= entry["hz"] <= HIGHEST:
-        raise UserError(f"{where} ({entry['phone']}): hz is {entry['hz']:g}, outside {LOWEST:g} to {HIGHEST:g}")
+        raise UserError(f"{where} ({entry['phone']}): hz is {_brief(entry['hz'])}, outside {LOWEST:g} to {HIGHEST:g}")
 
 
 def _frames(seconds: Sequence[float], phonemes: Sequence[text.Phoneme], audio: Audio) -> np.ndarray:
     """[N] int32: boundaries rounded to frames."""
     ends = np.cumsum(seconds).tolist()
     spans = [Segment(p, a, b) for p, a, b in zip(phonemes, [0.0, *ends[:-1]], ends, strict=True)]
-    frames = round(ends[-1] / audio.frame_seconds)
-    return durations.fit(spans, max(frames, len(spans)), audio)
+    return durations.fit(spans, max(round(ends[-1] / audio.frame_seconds), len(spans)), audio)
+
+
+def _brief(value: float) -> str:
+    """A number may have hundreds of digits."""
+    return repr(value)[:20]

@@ -37,7 +37,8 @@ def speak(
                 except UserError as error:
                     failed.setdefault(i, str(error))
             for i, spoken in zip(places, source.speak(read, take, part) if read else [], strict=True):
-                made[i].append(spoken)
+                if i not in done:
+                    made[i].append(spoken)
                 if not whole:
                     yield i, spoken
             for i in dict.fromkeys(i for i, _ in members):

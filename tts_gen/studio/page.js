@@ -28,13 +28,13 @@ const chosen = (kind) => [...$(kind).querySelectorAll(":checked")].map((box) => 
 
 $("ask").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const temperatures = $("temperatures").value.split(",").map(Number), asked = [];
-  if (temperatures.some((t) => !(t >= 0))) return tell("temperatures: numbers of at least 0, with commas between", true);
+  const temperatures = $("temperatures").value.split(",").filter((t) => t.trim()).map(Number), asked = [];
+  if (!temperatures.length || temperatures.some((t) => !(t >= 0))) return tell("temperatures: numbers of at least 0, with commas between", true);
   for (const prosody of chosen("prosody"))
     for (const acoustic of chosen("acoustic"))
       // A regression gives one answer, whatever the temperature and the seed.
       for (const prosody_temperature of OFFER.prosody[prosody] ? temperatures : [0])
-        for (let take = 0; take < (OFFER.prosody[prosody] || OFFER.acoustic[acoustic] ? $("number").valueAsNumber : 1); take++)
+        for (let take = 0; take < (OFFER.prosody[prosody] || OFFER.acoustic[acoustic] ? $("number").valueAsNumber || 1 : 1); take++)
           asked.push({ prosody, acoustic, prosody_temperature, seed: $("seed").valueAsNumber + take });
   if (!asked.length) return tell("choose at least one model of prosody and one of mels", true);
   $("speak").disabled = true;
@@ -68,7 +68,8 @@ function show(asked, found) {
   const again = document.createElement("button"), save = document.createElement("button"), figure = document.createElementNS(SVG, "svg");
   card.className = "take";
   header.append(`${asked.prosody} → ${asked.acoustic}`, settings);
-  settings.textContent = [OFFER.prosody[asked.prosody] ? `τ ${asked.prosody_temperature}` : "", `seed ${asked.seed}`].join("  ");
+  settings.textContent = `${OFFER.prosody[asked.prosody] ? `τ ${asked.prosody_temperature}, ` : ""}seed ${asked.seed}`;
+  settings.title = `mels τ ${asked.acoustic_temperature}, pace ${asked.pace}, pitch ${asked.pitch}, range ${asked.pitch_range}`;
   audio.controls = true;
   figure.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
   again.textContent = "Speak as drawn";

@@ -3,8 +3,10 @@
 import base64
 import io
 import json
+import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from http import HTTPStatus
 from http.server import ThreadingHTTPServer
@@ -14,17 +16,25 @@ from typing import Any
 import numpy as np
 
 from tts_gen import synthesis, web
-from tts_gen.config import UserError, from_dict, limit
+from tts_gen.config import UserError, from_dict
 from tts_gen.runs import Run
 from tts_gen.speech import prosody_file
 from tts_gen.synthesis import Controls, Spoken
 from tts_gen.text.pieces import LONGEST
 from tts_gen.vocoders import Vocoder
 
+log = logging.getLogger(__name__)
+
 MAX_BYTES = 200_000
 """of a request"""
-HOTTEST, SHIFT = 5.0, 48.0
-"""temperature; semitones"""
+MOST, LONGEST_SPEECH = 250, 60.0
+"""phonemes of a text: a number of a few digits may be many; seconds"""
+PATIENCE = 60.0
+"""seconds that a request waits for those before it"""
+
+
+class Busy(Exception):
+    """Too many requests wait."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +54,6 @@ class Typed:
     pitch_range: float = 1.0
 
     def __post_init__(self) -> None:
-        limit("request", self, prosody_temperature=(0.0, HOTTEST), acoustic_temperature=(0.0, HOTTEST),
-              seed=(0, 2**31), pace=(0.1, 10.0), pitch=(-SHIFT, SHIFT), pitch_range=(0.0, 10.0))  # fmt: skip
         if len(self.text) > LONGEST:
             raise UserError(f"the text has {len(self.text)} characters; at most {LONGEST} here, more with `synthesize`")
 
@@ -62,9 +70,6 @@ class Drawn:
     acoustic: str
     acoustic_temperature: float = 0.667
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        limit("request", self, acoustic_temperature=(0.0, HOTTEST), seed=(0, 2**31))
 
 
 class Studio:
@@ -88,18 +93,32 @@ class Studio:
     def speak(self, asked: dict) -> dict:
         typed = from_dict(Typed, asked, "request")
         prosody, acoustic = _named(self.prosody, typed.prosody), _named(self.acoustic, typed.acoustic)
-        with self._lock:  # espeak-ng, which may read the text, is not thread-safe either
-            sentence = synthesis.read(typed.text, prosody, typed.controls)
-            spoken = synthesis.voice(synthesis.intone([sentence], prosody, typed.controls), acoustic, typed.controls)
-            return self._voiced(spoken, acoustic)
+        controls = typed.controls
+        with self._turn():  # espeak-ng, which may read the text, is not thread-safe either
+            sentence = synthesis.read(typed.text, prosody, controls)
+            if (n := len(sentence.phoneme)) > MOST:
+                raise UserError(f"the text has {n} phonemes; at most {MOST} here, more with `synthesize`")
+            intoned = synthesis.intone([sentence], prosody, controls)
+            if (seconds := len(intoned[0].mel) * acoustic.audio.frame_seconds) > LONGEST_SPEECH:
+                raise UserError(f"that is {seconds:.0f} s of speech; at most {LONGEST_SPEECH:g} s here")
+            return self._voiced(synthesis.voice(intoned, acoustic, controls), acoustic)
 
     def voice(self, asked: dict) -> dict:
         drawn = from_dict(Drawn, {name: value for name, value in asked.items() if name != "prosody"}, "request")
         acoustic = _named(self.acoustic, drawn.acoustic)
         sentence = prosody_file.taken(asked.get("prosody"), "prosody", acoustic.inventory, acoustic.audio)
         controls = Controls(acoustic_temperature=drawn.acoustic_temperature, seed=drawn.seed)
-        with self._lock:
+        with self._turn():
             return self._voiced(synthesis.voice([sentence], acoustic, controls), acoustic)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if not self._lock.acquire(timeout=PATIENCE):
+            raise Busy
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _voiced(self, spoken: list[Spoken], run: Run) -> dict:
         import soundfile
@@ -147,6 +166,11 @@ class _Handler(web.Handler):
             found = function(_object(body))
         except UserError as error:
             return self.refuse(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+        except Busy:
+            return self.refuse(HTTPStatus.SERVICE_UNAVAILABLE, "busy with other requests; try again")
+        except Exception:  # a defect: told in full here, and the page stays up
+            log.exception("%s could not be answered", self.path)
+            return self.refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "something is wrong here; the server's log has it")
         self.answer(HTTPStatus.OK, json.dumps(found).encode(), "application/json")
 
 

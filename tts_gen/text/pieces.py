@@ -10,8 +10,9 @@ _ENDS = (r"(?<=[.!?…])\s+", r"(?<=[,;:–—])\s+", r"\s+")
 
 def pieces(text: str, longest: int = LONGEST) -> list[str]:
     """`text` whole if it has at most `longest` characters, else in pieces of no more, a single longer word excepted,
-    divided at ends of sentences, or else at commas, or else between words."""
-    return _divided(" ".join(text.split()), longest, _ENDS)
+    divided at ends of sentences, or else at commas, or else between words. One with nothing to say is left out."""
+    found = _divided(" ".join(text.split()), longest, _ENDS)
+    return [piece for piece in found if any(map(str.isalnum, piece))] or found[:1]
 
 
 def _divided(text: str, longest: int, ends: tuple[str, ...]) -> list[str]:
