@@ -1,5 +1,6 @@
 """Every study on small runs: what it leaves in OUT, and what must hold of its figures."""
 
+import functools
 import json
 import re
 from dataclasses import replace
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from models import make_store, small_config, small_decoder, write_untrained
 
-from tts_gen import command, doors
+from tts_gen import command, doors, speed
 from tts_gen.evaluation.prosody import Prosody
 from tts_gen.evaluation.studies import STUDIES, outputs, paper, scaling, steps, styles
 from tts_gen.runs import load
@@ -60,7 +61,8 @@ def runs(store, tmp_path_factory) -> list[str]:
 
 
 @pytest.mark.parametrize("study", [name for name in STUDIES if name not in ("styles", "transfer")])
-def test_a_study_leaves_rows_tables_and_a_report(study, runs, tmp_path, capsys):
+def test_a_study_leaves_rows_tables_and_a_report(study, runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(speed, "measured_peak", functools.partial(speed.measured_peak, size=256))
     common = ["--out", str(tmp_path), "--temperatures", "0,1", "--samples", "2"]
     asked = runs[OF.get(study, slice(None))]
     more = [runs[0].replace("_l2", "_few")] if study == "scaling" else []
