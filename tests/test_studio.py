@@ -93,7 +93,7 @@ def test_requests_at_once_give_what_each_asks(at):
     ("/speak", TYPED | {"speaker": "zoe"}, 422, "unknown speaker 'zoe'; this corpus has unknown, ann, bob"),
     ("/speak", TYPED | {"prosody_temperature": -1}, 422, "controls.prosody_temperature is -1.0; give 0 to 10"),
     ("/speak", TYPED | {"pace": "fast"}, 422, "request: pace: expected float, found 'fast'"),
-    ("/speak", TYPED | {"tone": 1}, 422, "request: Typed has no tone; valid names are text, prosody"),
+    ("/speak", TYPED | {"tone": 1}, 422, "request: Controls has no tone; valid names are prosody_temperature"),
     ("/voice", {"acoustic": "l1", "prosody": {"phonemes": [{"phone": "M"}]}}, 422, "prosody: phoneme 1: must have"),
     ("/speak", TYPED | {"pace": 10**400}, 422, "request: pace: expected float"),
     ("/voice", {"acoustic": "l1", "prosody": {"phonemes": [{"phone": "M", "ms": 1, "hz": None, "after": ""}] * 9}},

@@ -7,7 +7,6 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
 from http import HTTPStatus
 from http.server import ThreadingHTTPServer
 from importlib import resources
@@ -37,41 +36,6 @@ class Busy(Exception):
     """Too many requests wait."""
 
 
-@dataclass(frozen=True)
-class Typed:
-    """What /speak takes; fields as `Controls` has them, runs by name."""
-
-    text: str
-    prosody: str
-    acoustic: str
-    prosody_temperature: float = 0.8
-    acoustic_temperature: float = 0.667
-    seed: int = 0
-    speaker: str | None = None
-    style: str | None = None
-    pace: float = 1.0
-    pitch: float = 0.0
-    pitch_range: float = 1.0
-
-    def __post_init__(self) -> None:
-        if len(self.text) > LONGEST:
-            raise UserError(f"the text has {len(self.text)} characters; at most {LONGEST} here, more with `synthesize`")
-
-    @property
-    def controls(self) -> Controls:
-        common = {field.name for field in fields(Controls)} & {field.name for field in fields(Typed)}
-        return Controls(**{name: getattr(self, name) for name in common})
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """What /voice takes, besides the prosody (`prosody_file.told`)."""
-
-    acoustic: str
-    acoustic_temperature: float = 0.667
-    seed: int = 0
-
-
 class Studio:
     """Runs by name, one vocoder, and one sentence at a time. Raises UserError for runs that cannot work together."""
 
@@ -91,11 +55,13 @@ class Studio:
         }  # fmt: skip
 
     def speak(self, asked: dict) -> dict:
-        typed = from_dict(Typed, asked, "request")
-        prosody, acoustic = _named(self.prosody, typed.prosody), _named(self.acoustic, typed.acoustic)
-        controls = typed.controls
+        """`asked`: text, prosody and acoustic (names of runs), and any fields of Controls."""
+        prosody, acoustic = _named(self.prosody, asked.pop("prosody", "")), self._voice_of(asked)
+        text, controls = asked.pop("text", ""), from_dict(Controls, asked, "request")
+        if not isinstance(text, str) or len(text) > LONGEST:
+            raise UserError(f"the text has {len(str(text))} characters; at most {LONGEST} here, more with `synthesize`")
         with self._turn():  # espeak-ng, which may read the text, is not thread-safe either
-            sentence = synthesis.read(typed.text, prosody, controls)
+            sentence = synthesis.read(text, prosody, controls)
             if (n := len(sentence.phoneme)) > MOST:
                 raise UserError(f"the text has {n} phonemes; at most {MOST} here, more with `synthesize`")
             intoned = synthesis.intone([sentence], prosody, controls)
@@ -104,12 +70,15 @@ class Studio:
             return self._voiced(synthesis.voice(intoned, acoustic, controls), acoustic)
 
     def voice(self, asked: dict) -> dict:
-        drawn = from_dict(Drawn, {name: value for name, value in asked.items() if name != "prosody"}, "request")
-        acoustic = _named(self.acoustic, drawn.acoustic)
-        sentence = prosody_file.taken(asked.get("prosody"), "prosody", acoustic.inventory, acoustic.audio)
-        controls = Controls(acoustic_temperature=drawn.acoustic_temperature, seed=drawn.seed)
+        """`asked`: acoustic (a run's name), prosody (as `prosody_file.told` tells it), and any fields of Controls."""
+        acoustic, drawn = self._voice_of(asked), asked.pop("prosody", None)
+        sentence = prosody_file.taken(drawn, "prosody", acoustic.inventory, acoustic.audio)
+        controls = from_dict(Controls, asked, "request")
         with self._turn():
             return self._voiced(synthesis.voice([sentence], acoustic, controls), acoustic)
+
+    def _voice_of(self, asked: dict) -> Run:
+        return _named(self.acoustic, asked.pop("acoustic", ""))
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -131,8 +100,8 @@ class Studio:
         return {"wav": base64.b64encode(file.getvalue()).decode(), "prosody": prosody}
 
 
-def _named(runs: Mapping[str, Run], name: str) -> Run:
-    if name not in runs:
+def _named(runs: Mapping[str, Run], name: Any) -> Run:
+    if not isinstance(name, str) or name not in runs:
         raise UserError(f"no run {name!r}; there are {', '.join(runs)}")
     return runs[name]
 
