@@ -54,7 +54,8 @@ def _seconds(function, *args) -> float:
 
 def measure(name: str, repeats: int) -> dict[str, float]:
     family, settings, batch, frames, width = CASES[name]
-    module = DECODERS[family](**settings, dropout=0.0).build(MELS)
+    config = DECODERS[family](**settings, dropout=0.0)
+    module = config.build(MELS)
     rng = np.random.default_rng(0)
     y, cond = (rng.standard_normal((batch, frames, n)).astype(np.float32) for n in (MELS, width))
     mask, key, adam = jnp.ones((batch, frames)), jax.random.key(0), optax.adam(1e-4)
@@ -67,7 +68,8 @@ def measure(name: str, repeats: int) -> dict[str, float]:
 
     state = adam.init(params)
     start = time.perf_counter()
-    program = jax.jit(step, donate_argnums=(0, 1)).lower(params, state, y, cond).compile()
+    jitted = jax.jit(step, donate_argnums=(0, 1), compiler_options=config.compiler_options)
+    program = jitted.lower(params, state, y, cond).compile()
     compiled = time.perf_counter() - start
     params, state = program(params, state, y, cond)
     before, taken = matmul_peak(), []

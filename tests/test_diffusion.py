@@ -1,6 +1,7 @@
 """Diffusion's settings: prior means, what the network predicts, schedules; and its 2-D network."""
 
 from dataclasses import replace
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -225,6 +226,17 @@ def test_given_images_must_fit():
     module = networks.build(replace(SMALL, prior_mean="given"), C)
     with pytest.raises(UserError, match="one or two images of 8 channels.*this one has 11"):
         module.init(KEY, draw(1, B, L, C), draw(2, B, L, C + 3), jnp.zeros(B), jnp.ones((B, L)), None)
+
+
+def test_compiler_options_change_no_gradient():
+    decoder = SMALL.build(C)
+    args = draw(1, B, L, C), draw(2, B, L, D), length_mask(LENGTHS, L), KEY, True
+    variables = away_from_start(lambda: decoder.init(KEY, *args, method="loss"))
+    gradient = jax.grad(lambda v: decoder.apply(v, *args, method="loss").mean())
+    if not SMALL.compiler_options:
+        pytest.skip("none for this jaxlib")
+    with_options = jax.jit(gradient, compiler_options=SMALL.compiler_options)(variables)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), with_options, jax.jit(gradient)(variables))
 
 
 def test_channels_must_halve():

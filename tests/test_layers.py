@@ -88,4 +88,9 @@ def test_group_norm_counts_what_it_is_told_to(positions):
 
 def test_mish():
     x = np.linspace(-30, 30, 61, dtype=np.float32)
-    np.testing.assert_allclose(mish(x), x * np.tanh(np.log1p(np.exp(x.astype(np.float64)))), rtol=1e-5, atol=1e-6)
+    truth = lambda x: x * np.tanh(np.log1p(np.exp(x)))  # noqa: E731
+    wide = x.astype(np.float64)
+    np.testing.assert_allclose(mish(x), truth(wide), rtol=1e-5, atol=1e-6)
+    slope = (truth(wide + 1e-5) - truth(wide - 1e-5)) / 2e-5
+    np.testing.assert_allclose(jax.vmap(jax.grad(mish))(x), slope, rtol=1e-5, atol=1e-6)
+    assert jax.grad(mish)(3e38) == 1

@@ -157,6 +157,11 @@ class Decoder:
         """Neighbouring positions that the decoder merges: lengths must be multiples of it."""
         return 1
 
+    @property
+    def compiler_options(self) -> dict[str, str]:
+        """XLA's, for a training step on the devices that are there."""
+        return {}
+
 
 @dataclass(frozen=True)
 class Train:

@@ -88,7 +88,7 @@ def model_of(c: Config, run: Path, store: FeatureStore, task: tasks.Task, inspec
     return training.Model(
         lambda rng, batch: task.init(rng, batch, rng, False, method="loss")["params"],
         with_settings(tasks.loss_sums), with_settings(tasks.validation_sums), positions, adapt,
-        look if inspect else None,
+        look if inspect else None, c.decoder.compiler_options,
     )  # fmt: skip
 
 

@@ -122,11 +122,25 @@ class TransformerBlock(nn.Module):
         return x + nn.Dense(width)(nn.gelu(h)) * dropped[1]
 
 
+@jax.custom_jvp
 def mish(x: jax.Array) -> jax.Array:
     """x tanh(softplus(x)) (arXiv 1908.08681), with one exponential."""
-    e = jnp.exp(jnp.minimum(x, 20.0))  # beyond 20 the factor is 1
+    return x * _mish_gate(x)[0]
+
+
+@mish.defjvp
+def _mish_slope(primals, tangents):
+    """In one pass, of which one array is kept; JAX's own rule keeps each step of the formula."""
+    (x,), (dx,) = primals, tangents
+    gate, e = _mish_gate(x)
+    return mish(x), (gate + x * (1 - gate**2) * e / (1 + e)) * dx
+
+
+def _mish_gate(x):
+    """tanh(softplus(x)) and exp(x), held below exp(20), from where on the gate is 1."""
+    e = jnp.exp(jnp.minimum(x, 20.0))
     n = e * (e + 2)
-    return x * n / (n + 2)
+    return n / (n + 2), e
 
 
 class GroupNorm(nn.Module):

@@ -44,6 +44,8 @@ class Model(NamedTuple):
     """fresh params -> those to start from, on the host; None: the fresh ones"""
     inspect: Callable[[dict, int, Writer], dict[str, float]] | None = None
     """(params, step, writer) -> figures of samples; called in the first process alone"""
+    compiler_options: dict[str, str] | None = None
+    """XLA's, of the training step"""
 
 
 class Program(NamedTuple):
@@ -124,7 +126,8 @@ def _loop(c, run, model, batches, validation, mesh, stop, checkpoints, dog, comp
     shardings, whole = parallel.split_state(mesh, shapes), parallel.replicated(mesh)
     abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
     step_fn = Compiled("training step", steps.make_step(model.loss, layout, c, mesh), mesh.size,
-                       donate_argnums=0, out_shardings=(shardings, whole))  # fmt: skip
+                       donate_argnums=0, out_shardings=(shardings, whole),
+                       compiler_options=model.compiler_options)  # fmt: skip
     validate = Compiled("validation", steps.make_validation(model.validate, layout), mesh.size,
                         out_shardings=whole)  # fmt: skip
     restored = checkpoints.restore_newest(abstract)

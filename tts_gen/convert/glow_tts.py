@@ -63,7 +63,7 @@ def params(weights: Weights, args: dict) -> dict:
     encoder = TextEncoderModule(s.encoder, s.symbols, channels)
     found = {
         "encoder": text_encoder.params(weights, encoder, "encoder.", prenet="pre"),
-        "decoder": {"steps": jax.tree.map(lambda *leaves: np.stack(leaves), *steps)},
+        "decoder": {"steps": {str(i): step for i, step in enumerate(steps)}},
     }
     if s.speakers.count > 1:
         found["speaker"] = {"embedding": weights.take("emb_g.weight", (s.speakers.count, s.speakers.width))}
@@ -93,7 +93,8 @@ def _wavenet(weights: Weights, s: Joint, name: str, channels: int) -> dict:
     for i in range(c.layers):
         out = c.width if i == last else 2 * c.width
         dense.append(weights.dense(f"{name}.wn.res_skip_layers.{i}", out, c.width, norm=True, conv=True))
-        found[f"Conv_{i}"] = weights.conv(f"{name}.wn.in_layers.{i}", 2 * c.width, c.width, c.kernel, norm=True)
+        conv = weights.conv(f"{name}.wn.in_layers.{i}", 2 * c.width, c.width, c.kernel, norm=True)
+        found[f"Conv_{i}"] = conv | {"kernel": conv["kernel"][None]}
     dense.append(weights.dense(f"{name}.end", channels, c.width, conv=True))
     return found | {f"Dense_{i}": layer for i, layer in enumerate(dense)}
 
@@ -143,7 +144,7 @@ def _decoder(params: dict, s: Joint, a: dict, voice) -> dict[str, np.ndarray]:
         "dec_fwd_logdet": np.asarray(jnp.sum(log_det, 1)),
         "dec_rev_y": torch_layout(run("inverse", z)),
     }
-    return found | _first_step(jax.tree.map(lambda p: p[0], params["decoder"]["steps"]), flow, y, mask, voice)
+    return found | _first_step(params["decoder"]["steps"]["0"], flow, y, mask, voice)
 
 
 def _first_step(params: dict, flow: FlowModule, y, mask, voice) -> dict[str, np.ndarray]:

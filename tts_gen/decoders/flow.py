@@ -185,7 +185,7 @@ class FlowModule(nn.Module):
 
     @nn.compact
     def _steps(self, *example):
-        """Parameters of each step. They are stored stacked, [steps, ...]: one leaf to initialise instead of many."""
+        """Parameters of each step, by its number. A scan draws them, so that a start compiles one step, not all."""
         forward = "forward_and_log_det"
 
         def init(rng):
@@ -194,15 +194,11 @@ class FlowModule(nn.Module):
                 mapped, _ = self._step.apply({"params": params}, z, *example[1:], method=forward)
                 return mapped.astype(z.dtype), params
 
-            return jax.lax.scan(one, example[0], jax.random.split(rng, self.config.steps))[1]
+            stacked = jax.lax.scan(one, example[0], jax.random.split(rng, self.config.steps))[1]
+            return {str(i): jax.tree.map(lambda x: x[i], stacked) for i in range(self.config.steps)}  # noqa: B023
 
-        stacked = self.param("steps", init)
-        pieces = jax.tree.map(lambda x: jax.lax.split(x, [1] * x.shape[0]), stacked)
-        is_pieces = lambda x: isinstance(x, (list, tuple))  # noqa: E731
-        return [
-            {"params": jax.tree.map(lambda p: p[i][0], pieces, is_leaf=is_pieces)}  # noqa: B023
-            for i in range(self.config.steps)
-        ]
+        steps = self.param("steps", init)
+        return [{"params": steps[str(i)]} for i in range(self.config.steps)]
 
     def _forward(self, y, h, mask, rng):
         """Squeezed y -> z and its log-determinant [B, L/s]."""
