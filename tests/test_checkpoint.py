@@ -55,12 +55,22 @@ def test_flat_parameters_come_back():
 def test_what_is_saved_is_restored(tmp_path):
     save(tmp_path, {3: 0.5})
     with Checkpoints(tmp_path) as checkpoints:
-        step, found = checkpoints.restore_newest(ABSTRACT)
+        step, found = checkpoints.restore_newest(ABSTRACT, LAYOUT)
         assert step == 3
         assert_state(found, 3)
         ema = checkpoints.restore_ema(3)
     assert ema["a"]["w"].shape == (2, 3000)
     np.testing.assert_array_equal(flat.flatten(ema)[:6002], state(3)["ema"][:6002])
+
+
+@pytest.mark.parametrize("params", [
+    {"a": {"v": PARAMS["a"]["w"]}, "b": PARAMS["b"]}, {"a": {"w": PARAMS["a"]["w"].T}, "b": PARAMS["b"]},
+])  # fmt: skip
+def test_as_many_parameters_under_other_names_are_refused(tmp_path, params):
+    save(tmp_path, {3: 0.5})
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(UserError, match=r"checkpoints/3 is of .*version.*a/. is"):
+        checkpoints.restore_newest(ABSTRACT, flat.layout(params))
+    assert (tmp_path / "checkpoints" / "3").is_dir()
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path):
@@ -80,7 +90,7 @@ def test_a_flipped_byte_is_noticed_and_the_step_before_used(tmp_path, caplog):
     save(tmp_path, {10: 0.5, 20: 0.4})
     flip_byte(max(data_files(tmp_path / "checkpoints" / "20"), key=lambda f: f.stat().st_size))
     with Checkpoints(tmp_path) as checkpoints, caplog.at_level(logging.WARNING):
-        step, found = checkpoints.restore_newest(ABSTRACT)
+        step, found = checkpoints.restore_newest(ABSTRACT, LAYOUT)
     assert step == 10 and "checkpoints/20" in caplog.text and "the step before" in caplog.text
     assert_state(found, 10)
 
@@ -90,12 +100,12 @@ def test_a_damaged_step_is_saved_again(tmp_path):
     save(tmp_path, {10: 0.5, 20: 0.4})
     flip_byte(max(data_files(tmp_path / "checkpoints" / "20"), key=lambda f: f.stat().st_size))
     with Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.restore_newest(ABSTRACT)[0] == 10
+        assert checkpoints.restore_newest(ABSTRACT, LAYOUT)[0] == 10
         assert checkpoints.best_steps()[0] == 10
         assert data_files(tmp_path / "checkpoints" / "damaged" / "20"), "nothing is deleted"
         checkpoints.save(20, state(20), LAYOUT, {"val_loss": 0.3})
     with Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.restore_newest(ABSTRACT)[0] == 20
+        assert checkpoints.restore_newest(ABSTRACT, LAYOUT)[0] == 20
         assert checkpoints.best_steps()[0] == 20
 
 
@@ -112,7 +122,7 @@ def test_any_damaged_or_missing_file_is_noticed(tmp_path):
             damage(run / file)
             try:
                 with Checkpoints(run) as checkpoints:
-                    step, found = checkpoints.restore_newest(ABSTRACT)
+                    step, found = checkpoints.restore_newest(ABSTRACT, LAYOUT)
                     assert checkpoints.best_steps()[0] in checkpoints.steps
                     checkpoints.save(30, state(30), LAYOUT, {"val_loss": 0.3})
             except UserError as error:
@@ -131,7 +141,7 @@ def test_no_step_can_be_read(tmp_path):
             flip_byte(file)
     with Checkpoints(tmp_path) as checkpoints:
         with pytest.raises(UserError, match="checkpoints: no checkpoint can be read"):
-            checkpoints.restore_newest(ABSTRACT)
+            checkpoints.restore_newest(ABSTRACT, LAYOUT)
         assert checkpoints.steps == [10, 20]
         with pytest.raises(UserError, match="20"):
             checkpoints.restore_ema(20)
@@ -142,7 +152,7 @@ def test_a_half_written_step_is_ignored(tmp_path):
     shutil.copytree(tmp_path / "checkpoints/10", tmp_path / "checkpoints/20.orbax-checkpoint-tmp-1")
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.steps == [10]
-        assert checkpoints.restore_newest(ABSTRACT)[0] == 10
+        assert checkpoints.restore_newest(ABSTRACT, LAYOUT)[0] == 10
 
 
 def test_a_full_disk_costs_a_checkpoint_and_the_next_is_saved(tmp_path, caplog):
@@ -162,7 +172,7 @@ def test_a_full_disk_costs_a_checkpoint_and_the_next_is_saved(tmp_path, caplog):
     assert caplog.text.count("could not be saved") == 2
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.steps == [10, 30]
-        assert_state(checkpoints.restore_newest(ABSTRACT)[1], 30)
+        assert_state(checkpoints.restore_newest(ABSTRACT, LAYOUT)[1], 30)
     assert not list((tmp_path / "checkpoints").glob("*tmp*"))
 
 
@@ -184,6 +194,6 @@ def test_hashes_see_any_change_and_not_the_layout():
 
 def test_no_checkpoint(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.restore_newest(ABSTRACT) is None
+        assert checkpoints.restore_newest(ABSTRACT, LAYOUT) is None
         with pytest.raises(UserError, match=f"{tmp_path} holds no checkpoint.*python train.py CONFIG --workdir"):
             checkpoints.best_steps()

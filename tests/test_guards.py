@@ -129,7 +129,7 @@ def test_another_model_is_named(config, run):
     abstract = types.SimpleNamespace(ema=np.zeros(2048, np.float32))
     with Checkpoints(run, reading=True) as checkpoints:
         with pytest.raises(UserError, match="is of another model: .* against 2,048; give its settings"):
-            checkpoints.restore_newest({"ema": abstract.ema})
+            checkpoints.restore_newest({"ema": abstract.ema}, [])
 
 
 def test_validation_data_must_be_there_before_the_first_step(config, tmp_path):

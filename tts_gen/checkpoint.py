@@ -137,8 +137,9 @@ class Checkpoints:
         state, layout = self.restore(step, abstract)
         return flat.unflatten(state["ema"], layout)
 
-    def restore_newest(self, abstract: Any) -> tuple[int, Any] | None:
-        """Newest readable step and its state, or None where there is no checkpoint.
+    def restore_newest(self, abstract: Any, layout: flat.Layout) -> tuple[int, Any] | None:
+        """Newest readable step and its state, or None where there is no checkpoint. Raises UserError where the model
+        saved is not the one of `abstract` and `layout`.
 
         Damaged ones after it are reported and moved to the folder `damaged`, so that they can be saved again: what
         storage could not read once may be whole.
@@ -147,15 +148,16 @@ class Checkpoints:
         self._check_model(abstract)
         for step in reversed(self.steps):
             try:
-                state, error = self.restore(step, abstract)[0], ""
+                (state, saved), error = self.restore(step, abstract), ""
             except UserError as found:
-                state, error = None, str(found)
+                state, saved, error = None, layout, str(found)
             try:
                 parallel.agree(error)  # what one process cannot read, none uses
             except UserError as found:
                 log.warning("%s; going back to the step before", found)
                 damaged.append(step)
                 continue
+            self._check_layout(step, saved, layout)
             for later in damaged:
                 self._set_aside(later)
             return step, state
@@ -189,6 +191,16 @@ class Checkpoints:
                     f"{expected[0]:,}; give its settings, or a new --workdir"
                 )
             return
+
+    def _check_layout(self, step: int, saved: flat.Layout, layout: flat.Layout) -> None:
+        """Raises UserError where as many parameters have other names or shapes, as in a run of an earlier version."""
+        known, asked = ({"/".join(path): tuple(shape) for path, shape in entries} for entries in (saved, layout))
+        if differ := sorted(name for name in known | asked if known.get(name) != asked.get(name)):
+            raise UserError(
+                f"{self.directory / str(step)} is of another model, or of another version of tts_gen: {differ[0]} is "
+                f"{known.get(differ[0], 'absent')} there and {asked.get(differ[0], 'absent')} here; give its settings, "
+                "or a new --workdir"
+            )
 
     def _drop_damaged_metrics(self, reading: bool) -> None:
         """Orbax would refuse the whole folder for one."""

@@ -130,7 +130,7 @@ def _loop(c, run, model, batches, validation, mesh, stop, checkpoints, dog, comp
                        compiler_options=model.compiler_options)  # fmt: skip
     validate = Compiled("validation", steps.make_validation(model.validate, layout), mesh.size,
                         out_shardings=whole)  # fmt: skip
-    restored = checkpoints.restore_newest(abstract)
+    restored = checkpoints.restore_newest(abstract, layout)
     if restored and restored[0] >= c.steps:
         log.info("nothing to do: step %d is saved, train.steps is %d", restored[0], c.steps)
         return restored[1]
