@@ -247,6 +247,8 @@ def test_standard_input_that_will_not_do_is_told(content, message, synthesize, t
     (("--from-prosody", "f", "--speaker", "ann"), "--from-prosody goes without --speaker"),
     ((), "give --prosody RUN and --acoustic RUN, or --joint RUN"),
     (("--joint", "j"), "it goes without --prosody"),
+    (("--joint", "j", "--prosody-temperature", "0"), "--joint RUN has one --temperature"),
+    (("--temperature", "0"), "--temperature is of a --joint run"),
 ])  # fmt: skip
 def test_models_that_are_needed_are_named(arguments, message, synthesize, tmp_path, capsys):
     text = () if "--from-prosody" in arguments else (PHONES,)

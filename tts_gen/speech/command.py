@@ -29,9 +29,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     runs.add_argument("--joint", type=Path, metavar="RUN", help="made by `convert`; stands for the other two")
     runs.add_argument("--vocoder", default="auto", help="auto, hifigan, griffin_lim, or a HiFi-GAN or Vocos file")
     how = sub.add_argument_group("how it is spoken")
-    how.add_argument("--prosody-temperature", type=command.not_negative, default=0.8)
-    how.add_argument("--acoustic-temperature", type=command.not_negative, default=0.667)
-    how.add_argument("--temperature", type=command.not_negative, default=0.667, help="of a joint run")
+    how.add_argument("--prosody-temperature", type=command.not_negative, help="default: 0.8")
+    how.add_argument("--acoustic-temperature", type=command.not_negative, help="default: 0.667")
+    how.add_argument("--temperature", type=command.not_negative, help="of a joint run; default: 0.667")
     how.add_argument("--guidance", type=command.not_negative, default=0.0, metavar="W", help=command.GUIDANCE)
     how.add_argument("--seed", type=command.whole, default=0)
     how.add_argument("--takes", type=command.count, default=1, help="with the seeds that follow, as OUT_1.wav, ...")
@@ -93,6 +93,10 @@ def _synthesize(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
+    if options.joint and (options.prosody_temperature, options.acoustic_temperature) != (None, None):
+        options.error("--joint RUN has one --temperature, no --prosody-temperature and --acoustic-temperature")
+    if options.temperature is not None and not options.joint:
+        options.error("--temperature is of a --joint run; others have --prosody-temperature and --acoustic-temperature")
     given = options.from_prosody or options.like
     others = (options.prosody, options.acoustic, given, options.save_prosody, options.also)
     if options.joint and any(others):

@@ -88,7 +88,9 @@ def joint(options: argparse.Namespace) -> Source:
 
 
 def _controls(options: argparse.Namespace, take: int = 0) -> Controls:
+    names = ("prosody_temperature", "acoustic_temperature", "temperature")
+    temperatures = {name: value for name in names if (value := getattr(options, name)) is not None}
     return Controls(
-        options.prosody_temperature, options.acoustic_temperature, options.seed + take, options.speaker, options.style,
-        options.pace, options.pitch, options.range, options.temperature, options.language, options.phonemes,
+        seed=options.seed + take, speaker=options.speaker, style=options.style, pace=options.pace, pitch=options.pitch,
+        pitch_range=options.range, language=options.language, phonemes=options.phonemes, **temperatures,
     )  # fmt: skip
