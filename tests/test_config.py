@@ -154,6 +154,11 @@ def test_families_differ_in_the_decoder_alone_and_agree_in_size(group, parameter
         (lambda: DECODERS["diffusion"](beta0=5.0, beta1=5.0), "decoder.beta0 5.0 is not below"),
         (lambda: DECODERS["diffusion"](solver_steps=0), "decoder.solver_steps is 0"),
         (lambda: DECODERS["flow_matching"](sigma_min=2.0), "decoder.sigma_min is 2"),
+        (lambda: DECODERS["flow_matching"](solver="dpm++2m"), "decoder: solver: 'dpm.*euler, midpoint, heun"),
+        (lambda: DECODERS["flow"](coupling="x"), "decoder: coupling: 'x' is not one of affine, spline"),
+        (lambda: DECODERS["regression"](loss="l3"), "decoder: loss: 'l3' is not one of l1, l2, gaussian, mdn"),
+        (lambda: DECODERS["flow"](steps=1.5), "decoder: steps: expected int, found 1.5"),
+        (lambda: Audio(hop=-1), "audio.hop is -1; give at least 1"),
     ],
 )
 def test_settings_that_no_model_can_have_are_named(build, field):

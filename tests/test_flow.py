@@ -137,7 +137,7 @@ def test_bfloat16_is_finite_and_sums_in_float32(kind):
 @pytest.mark.parametrize("coupling", ["affine", "spline"])
 def test_density_integrates_to_one(coupling):
     decoder = small_decoder("flow", groups_of=2, coupling=coupling).build(1)
-    axis = np.linspace(-20, 20, 201)
+    axis = np.linspace(-20, 20, 201)  # random steps stretch what they are given
     y = jnp.asarray(np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2, 1), jnp.float32)
     cond, mask = jnp.broadcast_to(draw(2, 1, 2, D), (len(y), 2, D)), jnp.ones((len(y), 2))
     init = lambda: decoder.init(KEY, y[:64], cond[:64], mask[:64], KEY, False, method="loss")  # noqa: E731

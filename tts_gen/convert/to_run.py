@@ -13,6 +13,7 @@ import numpy as np
 from tts_gen import runs, torch_file
 from tts_gen.config import Audio, UserError, from_dict
 from tts_gen.convert import dimensions, port
+from tts_gen.convert.check import UNFIT
 from tts_gen.convert.symbols import ARPABET, IPA
 from tts_gen.convert.weights import Weights
 from tts_gen.decoders.networks import Network
@@ -62,10 +63,13 @@ def convert(
     except UserError as error:
         raise UserError(f"{checkpoint}: {error}") from error
     weights = Weights(state, str(checkpoint))
-    params = port(name).params(weights, args)
+    try:
+        params = port(name).params(weights, args)
+        joint, params = _own(port(name).settings(args), params)
+    except UNFIT as error:
+        what = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise UserError(f"{config_file or checkpoint}: its settings and the tensors do not fit ({what})") from error
     weights.finish()
-
-    joint, params = _own(port(name).settings(args), params)
     params = jax.tree.map(lambda x: np.asarray(x, np.float32), params)
     audio = _audio(params["encoder"]["mean"]["bias"].size, given, str(config_file))
     front_end = _front_end(name, joint, given, symbols_file)
@@ -86,11 +90,13 @@ def _arguments(name: str, state: Mapping, content: dict, given: dict, where: str
         raise UserError(f"not a state dict: {_list(wrong[:5])} are no tensors")
     try:
         seen = dimensions.of(name, state, given)
-    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+    except (KeyError, IndexError, ValueError) as error:
         raise UserError(
             f"not a checkpoint of {name}: {error} is missing, or has another number of axes (it holds "
             f"{len(state)} tensors, first {_list(list(state)[:3])})"
         ) from error
+    except UNFIT as error:
+        raise UserError(f"{where}: holds what is not of its kind ({type(error).__name__}: {error})") from error
     published, valid = dimensions.PUBLISHED[name], {*dimensions.PUBLISHED[name], *seen, "data_statistics"}
     if unknown := set(given) - valid - AUDIO_NAMES - TEXT_NAMES:
         raise UserError(
@@ -113,8 +119,10 @@ def _read_config(path: Path) -> dict:
         raise UserError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected an object, found a {type(values).__name__}")
+    if wrong := [k for k in ("args", "model", "data") if not isinstance(values.get(k, {}), dict)]:
+        raise UserError(f"{path}: {_list(wrong)} is not an object")
     if "args" in values:
-        return dict(values["args"])
+        return values["args"]
     if not {"model", "data"} <= set(values):
         return values
     data = {k: v for k, v in values["data"].items() if k in AUDIO_NAMES | TEXT_NAMES}

@@ -26,7 +26,7 @@ from tts_gen.decoders.dequantisation import Dequantiser
 from tts_gen.decoders.flow_layers import ActNorm, Flip, InvertibleConv
 from tts_gen.decoders.guidance import Guided, guided
 from tts_gen.decoders.wavenet import WaveNet
-from tts_gen.layers import recomputable, wide
+from tts_gen.layers import masked, recomputable, wide
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class FlowModule(nn.Module):
     def _condition(self, cond, mask):
         """What conditions the couplings [B, L/s, D'], mask [B, L/s], the prior's mean and log-std (0, or [B, L/s,
         s C])."""
-        s = self.config.squeeze
+        s, cond = self.config.squeeze, masked(cond, mask)  # what lies in padding could be too large for an exponential
         mask = mask[:, s - 1 :: s]
         if self.config.prior == "given":
             mean, log_std, given = jnp.split(cond, [self.channels, 2 * self.channels], -1)

@@ -29,7 +29,8 @@ class WaveNet(nn.Module):
         if cond.shape[-1]:
             gates = jnp.split(nn.Dense(2 * self.width * self.layers)(cond), self.layers, -1)
         for i in range(self.layers):
-            # An image of height 1: XLA's CPU backend has faster code for it than for a sequence.
+            # An image of height 1: where there is much to do, XLA's CPU backend is faster than with a sequence (a step
+            # in Glow-TTS's shape, `scripts/bench_decoders.py`: 0.68 to 0.64 s).
             dilation = (1, self.dilation**i)
             convolved = nn.Conv(2 * self.width, (1, self.kernel), kernel_dilation=dilation)(h[:, None])[:, 0]
             a, b = jnp.split(convolved + gates[i], 2, -1)
