@@ -67,7 +67,7 @@ def test_a_row_that_cannot_be_used_is_all_zeros_and_the_others_as_they_were(stor
         np.testing.assert_array_equal(values[[0, 2, 3]], expected[name])
 
 
-def test_a_damaged_record_is_named_and_left_out(store, caplog):
+def test_a_damaged_record_is_named_and_left_out(store, caplog, monkeypatch):
     class Damaged(FeatureStore):
         def read(self, positions):
             if 0 in positions:
@@ -80,8 +80,16 @@ def test_a_damaged_record_is_named_and_left_out(store, caplog):
         collate(damaged, config, [0, 1, 2], 16, np.zeros(3))
     assert batch["length"][0] == 0 and batch["length"][1] > 0
     assert caplog.text.count("utterance train0: damaged record 0; left out, training goes on without it") == 1
-    with pytest.raises(UserError, match="none of the utterances of a batch can be used: train0; see above"):
+    alone = collate(damaged, config, [0], 16, np.zeros(1))
+    assert {k: v.shape for k, v in alone.items()} == {k: (1, *v.shape[1:]) for k, v in batch.items()}
+    assert not any(v.any() for v in alone.values())
+    monkeypatch.setattr(Damaged, "read", _unreadable)
+    with pytest.raises(UserError, match="none of its utterances can be used; see above"):
         collate(damaged, config, [0], 16, np.zeros(1))
+
+
+def _unreadable(self, positions):
+    raise UserError(f"damaged record {positions}")
 
 
 def test_a_store_that_changed_is_refused(store, tmp_path):

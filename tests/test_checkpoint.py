@@ -4,6 +4,7 @@ import gc
 import logging
 import resource
 import shutil
+import types
 from pathlib import Path
 
 import jax
@@ -132,6 +133,44 @@ def test_any_damaged_or_missing_file_is_noticed(tmp_path):
             assert_state(found, step)
     assert {10, 20} == set(used) and len(used) >= 2 * len(files) - 1
     gc.collect()  # of what Orbax left open, here and not in a later test
+
+
+@pytest.mark.parametrize("file, old, new", [
+    ("state/_sharding", b"NamedSharding", b"NamEdSharding"), ("notes/metadata", b'"layout"', b'"lAyout"'),
+    ("notes/metadata", None, b"null"), ("_CHECKPOINT_METADATA", None, b"[]"), ("state/_METADATA", b"key", b"kay"),
+])  # fmt: skip
+def test_damage_that_is_valid_json_is_noticed(tmp_path, file, old, new):
+    save(tmp_path, {10: 0.5, 20: 0.4})
+    path = tmp_path / "checkpoints/20" / file
+    path.write_bytes(path.read_bytes().replace(old or path.read_bytes(), new))
+    try:
+        with Checkpoints(tmp_path, reading=True) as checkpoints:
+            params, step = checkpoints.restore_best()
+        np.testing.assert_array_equal(flat.flatten(params), flat.flatten(flat.unflatten(state(step)["ema"], LAYOUT)))
+        with Checkpoints(tmp_path) as checkpoints:
+            step, found = checkpoints.restore_newest(ABSTRACT, LAYOUT)
+        assert_state(found, step)
+    except UserError as error:
+        assert f"{tmp_path}/checkpoints" in str(error)
+
+
+def test_where_there_is_no_room_the_next_save_is_tried(tmp_path, monkeypatch, caplog):
+    room = [1000, 10**9]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: types.SimpleNamespace(free=room.pop(0)))
+    with caplog.at_level(logging.WARNING):
+        save(tmp_path, {10: 0.5, 20: 0.4})
+    assert "step 10 is not saved (1,000 bytes are free, 49,156 needed); the next save is tried" in caplog.text
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.steps == [20]
+
+
+def test_metrics_of_a_save_that_goes_on_hinder_nobody(tmp_path):
+    save(tmp_path, {10: 0.5})
+    half = tmp_path / "checkpoints/20.orbax-checkpoint-tmp/metrics"
+    half.mkdir(parents=True)
+    (half / "metrics").write_text("")
+    with Checkpoints(tmp_path, reading=True) as checkpoints:
+        assert checkpoints.restore_best()[1] == 10
 
 
 def test_no_step_can_be_read(tmp_path):

@@ -149,6 +149,20 @@ def test_a_rank_that_is_not_there():
             pass
 
 
+@pytest.mark.parametrize("count", ["", "0"])
+def test_an_environment_that_says_nothing(count, monkeypatch):
+    monkeypatch.setenv("JAX_NUM_PROCESSES", count)
+    with pytest.raises(UserError, match="process 0 of 0; give --processes N"):
+        with parallel.processes("127.0.0.1:1", 0, 0):
+            pass
+
+
+def test_an_address_without_a_port():
+    with pytest.raises(UserError, match="coordinator foo: give HOST:PORT"):
+        with parallel.processes("foo", 1, 0):
+            pass
+
+
 # One process
 
 

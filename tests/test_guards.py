@@ -12,6 +12,7 @@ from models import make_store, small_config, with_train
 from tts_gen import fit, parallel, runs, writer
 from tts_gen.checkpoint import Checkpoints, folder_of
 from tts_gen.config import Data, Train, UserError, read_config_file
+from tts_gen.features.files import locked
 from tts_gen.writer import Writer, read_lines
 
 
@@ -122,6 +123,25 @@ def test_there_may_be_nothing_to_do(config, run, caplog):
     assert "nothing to do: step 4 is saved, train.steps is 2" in caplog.text and "compiled" not in caplog.text
 
 
+def test_two_runs_with_one_checkpoint_folder_are_refused(config, tmp_path):
+    shared = with_train(config, checkpoints=str(tmp_path / "shared"))
+    (tmp_path / "shared").mkdir()
+    with locked(tmp_path / "shared"), pytest.raises(UserError, match="shared: another process is at work there"):
+        fit.train(shared, tmp_path / "b")
+    fit.train(shared, tmp_path / "a")
+    with pytest.raises(UserError, match="holds checkpoints"):
+        fit.train(shared, tmp_path / "b")
+
+
+def test_a_line_that_cannot_be_written_does_not_end_the_training(tmp_path, caplog):
+    w = Writer(tmp_path, 0, 4)
+    (tmp_path / "metrics.jsonl").mkdir()
+    with caplog.at_level(logging.WARNING):
+        w.write(3, {"loss": 1.0})
+    w.close()
+    assert "metrics.jsonl: a line of step 3 is lost" in caplog.text
+
+
 def test_another_model_is_named(config, run):
     (run / "config.json").unlink()
     with pytest.raises(UserError, match="holds checkpoints"):
@@ -153,7 +173,7 @@ def test_refused_before_anything_is_written(config, tmp_path):
 
 
 @pytest.mark.parametrize("make, message", [
-    (lambda: Train(learning_rate=float("inf")), "train.learning_rate is inf"),
+    (lambda: Train(learning_rate=float("inf")), "train: learning_rate: expected float, found inf"),
     (lambda: Train(clip=float("inf")), "train.clip is inf"),
     (lambda: Train(decay_steps=-5), "train.decay_steps is -5; give at least 1"),
     (lambda: Data(row_multiple=0), "data.row_multiple is 0; give at least 1"),

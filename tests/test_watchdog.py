@@ -63,6 +63,23 @@ def test_a_half_written_beat_is_passed_over(folder):
     assert dog._laggards() == "; process 0 at step -1, process 1 at step 3"
 
 
+def test_storage_that_was_away_is_no_sign_of_death(folder, monkeypatch):
+    ended = []
+    dog = Watchdog(folder, 0, 2, limit=30.0, gone=0.2, end=ended.append)
+    folder.mkdir(parents=True)
+    (folder / "process1.json").write_text('{"step": 3, "beat": 1}')
+    dog._exchange(1)
+    with monkeypatch.context() as away:
+        away.setattr(dog, "_file", lambda _: folder / "no" / "such")
+        time.sleep(0.3)
+        dog._exchange(2)
+    dog._exchange(3)
+    assert not ended
+    time.sleep(0.3)
+    dog._exchange(4)
+    assert ended == [1]
+
+
 def test_where_a_process_is_gone_the_others_end(folder, caplog):
     ended, settings = [], {"interval": 0.02, "gone": 1.0}
     with caplog.at_level(logging.ERROR), Watchdog(folder, 0, 2, limit=30.0, end=ended.append, **settings) as dog:

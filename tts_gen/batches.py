@@ -5,6 +5,7 @@ own rows, so another number of hosts sees the same global batch, and all hosts h
 """
 
 import functools
+import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from tts_gen.config import Config, Data, UserError
 from tts_gen.features.pooling import interpolate_unvoiced
 from tts_gen.features.stats import Stats
 from tts_gen.features.store import Features, FeatureStore
-from tts_gen.plan import Plan, some_names
+from tts_gen.plan import Plan
 
 log = logging.getLogger(__name__)
 
@@ -118,15 +119,14 @@ def collate(
     longer.
 
     A row whose record is damaged, or holds values that are not finite, is all zeros, length included, and its utterance
-    is named in the log. Raises UserError where no row of a batch can be used.
+    is named in the log. Raises UserError where that is so of the whole store.
     """
     found = [readable(store, p) for p in positions]
-    usable = [u for u in found if u is not None]
-    if not usable:
-        raise UserError(
-            f"{store.root}: none of the utterances of a batch can be used: {some_names(store, positions)}; see above"
-        )
-    utterances = [usable[0] if u is None else u for u in found]
+    others = (readable(store, p) for p in range(len(store.index)))
+    stand_in = next((u for u in itertools.chain(found, others) if u is not None), None)
+    if stand_in is None:
+        raise UserError(f"{store.root}: none of its utterances can be used; see above")
+    utterances = [stand_in if u is None else u for u in found]
     if config.task == "prosody":
         batch = prosody_batch(utterances, store.stats, bucket)
     else:

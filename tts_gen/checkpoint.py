@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,7 +54,7 @@ class Checkpoints:
         handlers = {"state": ocp.StandardCheckpointHandler(), "notes": ocp.JsonCheckpointHandler()}
         try:
             self.manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # the latter of a damaged description of a step
             raise UserError(f"{self.directory} cannot be used for checkpoints: {error}") from error
 
     def __enter__(self) -> "Checkpoints":
@@ -74,10 +75,24 @@ class Checkpoints:
         if step in self.manager.all_steps():
             return
         self._finish("the checkpoint before", self.manager.wait_until_finished)
+        try:  # where a disk is full for one of many processes, Orbax has the others wait for it
+            parallel.agree(self._lack_of_room(state))
+        except UserError as error:
+            log.warning("%s: step %d is not saved (%s); the next save is tried", self.directory, step, error)
+            return
         notes = {"hashes": hashes(state) | {"layout": _hash_of(layout)}, "layout": layout}
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes))
         save = lambda: self.manager.save(step, args=items, metrics=dict(metrics))  # noqa: E731
         self._finish(f"the checkpoint of step {step}", save)
+
+    def _lack_of_room(self, state: Any) -> str:
+        """Empty where there is room for a step on this process's disk, or where nobody can tell."""
+        needed = sum(x.nbytes for x in jax.tree.leaves(state))
+        try:
+            free = shutil.disk_usage(self.directory).free
+        except OSError:  # gs://
+            return ""
+        return f"{free:,} bytes are free, {needed:,} needed" if free < needed else ""
 
     def _finish(self, what: str, action: Any) -> None:
         """What Orbax raises where storage fails is of many types; none of them may end a training."""
@@ -119,8 +134,8 @@ class Checkpoints:
         except Exception as error:  # what Orbax itself raises where a file of an array is gone
             raise UserError(f"{folder} cannot be read: {_first_line(error)}") from error
         state, notes = restored["state"], restored["notes"]
-        if "hashes" not in notes:
-            raise UserError(f"{folder} was saved by an earlier version of tts_gen, which this one does not read")
+        if not isinstance(notes, dict) or not {"hashes", "layout"} <= set(notes):
+            raise UserError(f"{folder}: its notes are damaged, or of an earlier version of tts_gen, and are not read")
         found = hashes(state) | {"layout": _hash_of(notes["layout"])}
         if wrong := [name for name, value in found.items() if notes["hashes"].get(name) != value]:
             raise UserError(f"{folder} is damaged: {', '.join(wrong[:3])} differ from their hashes")
@@ -131,7 +146,7 @@ class Checkpoints:
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         try:
             saved = self.manager.item_metadata(step)["state"]
-        except ValueError as error:  # the store's own directory is damaged
+        except Exception as error:  # what Orbax itself raises where its own description of a step is damaged
             raise UserError(f"{self.directory / str(step)} cannot be read: {_first_line(error)}") from error
         abstract = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding), saved)
         state, layout = self.restore(step, abstract)
@@ -183,7 +198,7 @@ class Checkpoints:
         for step in reversed(self.steps):
             try:
                 size = self.manager.item_metadata(step)["state"]["ema"].shape
-            except (ValueError, KeyError, TypeError, AttributeError):  # damaged: `restore` says so
+            except Exception:  # whatever Orbax raises for one that is damaged: `restore` says so
                 continue
             if size != expected:
                 raise UserError(
@@ -205,6 +220,8 @@ class Checkpoints:
     def _drop_damaged_metrics(self, reading: bool) -> None:
         """Orbax would refuse the whole folder for one."""
         for file in self.directory.glob("*/metrics/metrics"):
+            if not file.parent.parent.name.isdigit():  # of a save that is going on, or was cut off
+                continue
             try:
                 good = isinstance(json.loads(file.read_text()), dict)
             except FileNotFoundError:  # another process was first

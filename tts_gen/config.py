@@ -25,12 +25,14 @@ class Stopped(Exception):
 def limit(where: str, settings: object, **limits: tuple[float, float]) -> None:
     """Raises UserError naming the first field of `settings` that its type does not allow, or that lies outside its
     limits (lowest, highest)."""
-    _check(settings, where)
     for name, (low, high) in limits.items():
         value = getattr(settings, name)
+        if not isinstance(value, (int, float)):  # `_check` tells
+            continue
         if not low <= value <= high or value == math.inf:
             allowed = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
             raise UserError(f"{where}.{name} is {value}; give {allowed}")
+    _check(settings, where)
 
 
 COUNT, SHARE = (1, math.inf), (0.0, 0.99)
@@ -111,11 +113,15 @@ class Encoder:
     width: int = 128
     """D"""
     conv_layers: int = 2
+    """convolutions before the transformer blocks"""
     kernel: int = 5
+    """positions that a convolution sees"""
     layers: int = 2
     """transformer blocks"""
     heads: int = 2
+    """of attention"""
     dropout: float = 0.1
+    """of what each block adds"""
     label_dropout: float = 0.0
     """probability that an utterance's speaker and style count as unknown in a training step: what guidance needs"""
 
@@ -232,8 +238,8 @@ class Train:
         names = ("steps", "accumulate", "fsdp", "log_every", "save_every", "keep_latest", "keep_best", "max_skipped",
                  "decay_steps")  # fmt: skip
         limit("train", self, **dict.fromkeys(names, COUNT), clip=(1e-12, math.inf), step_limit=(1.0, math.inf))
-        none_is_fine = ("learning_rate", "warmup", "weight_decay", "sample_every")
-        limit("train", self, **dict.fromkeys(none_is_fine, (0, math.inf)))
+        none_is_fine = ("learning_rate", "weight_decay", "sample_every")
+        limit("train", self, **dict.fromkeys(none_is_fine, (0, math.inf)), warmup=(0, 10**9))
         limit("train", self, ema=(0.0, 1.0), seed=(0, 2**32 - 1))
 
 
@@ -242,6 +248,7 @@ class Config:
     """One run: a task, a decoder family, and everything that a comparison holds equal."""
 
     task: typing.Literal["prosody", "acoustic"] = "prosody"
+    """log-f0 and duration of phonemes, or mel-spectrograms"""
     data: Data = field(default_factory=Data)
     encoder: Encoder = field(default_factory=Encoder)
     decoder: Decoder = field(default_factory=Decoder)

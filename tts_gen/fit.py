@@ -53,6 +53,9 @@ def train(c: Config, run: Path, inspect: Callable | None = None) -> None:
                 run.mkdir(parents=True, exist_ok=True)
                 if jax.process_index() == 0:
                     stack.enter_context(locked(run))
+                    if c.train.checkpoints and "://" not in c.train.checkpoints:  # they may be shared by mistake
+                        Path(c.train.checkpoints).mkdir(parents=True, exist_ok=True)
+                        stack.enter_context(locked(Path(c.train.checkpoints)))
                     write_run(c, run, store)
             except OSError as found:
                 raise UserError(f"--workdir {run} cannot be written: {found}; give a folder that can") from found

@@ -61,7 +61,9 @@ def _join(coordinator: str, count: int, process: int) -> None:
     jax.config.update("jax_enable_preemption_service", False)
     settings: dict[str, Any] = {}
     if coordinator != "auto":
-        count = count or int(os.environ.get("JAX_NUM_PROCESSES", 0))
+        if not coordinator.rpartition(":")[2].isdigit():
+            raise UserError(f"coordinator {coordinator}: give HOST:PORT, such as 10.0.0.1:1234")
+        count = count or int(os.environ.get("JAX_NUM_PROCESSES") or 0)
         rank = os.environ.get("JAX_PROCESS_ID", os.environ.get("JOB_COMPLETION_INDEX", "-1"))
         process = process if process >= 0 else int(rank)
         if not 0 <= process < count:

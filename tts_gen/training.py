@@ -94,9 +94,12 @@ def train(
     dog = Watchdog(checkpoints.directory / "beats", jax.process_index(), jax.process_count(), c.step_limit)
     try:
         with _StopFlag() as stop, checkpoints, dog, ThreadPoolExecutor(1) as compiler:
-            state = _loop(c, run, model, batches, validation, mesh, stop, checkpoints, dog, compiler)
+            try:
+                state = _loop(c, run, model, batches, validation, mesh, stop, checkpoints, dog, compiler)
+            finally:
+                compiler.shutdown(wait=False, cancel_futures=True)  # a stop waits for no program that none will run
     except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
+        if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
             raise
         reason = str(error).splitlines()[0]
         raise UserError(

@@ -84,8 +84,9 @@ class Watchdog:
                         p, self.processes, self.gone, _step(before),
                     )  # fmt: skip
                     self.end(1)
-        except OSError as error:  # of a shared file system, for a while
+        except OSError as error:  # of a shared file system, for a while, in which nobody can give a sign
             log.warning("%s: %s", self.folder, error)
+            self.others = {p: (before, time.monotonic()) for p, (before, _) in self.others.items()}
 
     def _laggards(self) -> str:
         if not self.others:

@@ -48,8 +48,11 @@ class Writer:
             self._append("spikes.jsonl", {"step": step, "loss": loss, "median": median, "ids": ids})
 
     def _append(self, name: str, row: dict) -> None:
-        with (self.run / name).open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        try:
+            with (self.run / name).open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:  # a quota, a file system that is away: no reason to lose the training
+            log.warning("%s: a line of step %d is lost: %s", self.run / name, row["step"], error)
 
     def _writable(self) -> bool:
         """Whether to write. Not on a full disk, which would end the training, and TensorBoard's thread without a word;
@@ -107,7 +110,9 @@ def _truncate(path: Path, step: int) -> None:
     """Takes out the lines after `step` that an interrupted run left behind."""
     kept = "".join(json.dumps(row) + "\n" for row in read_lines(path) if row["step"] <= step)
     if path.is_file() and path.read_text(errors="replace") != kept:
-        path.write_text(kept)
+        whole = path.with_name(f"{path.name}.tmp")
+        whole.write_text(kept)
+        whole.replace(path)  # a kill loses nothing
 
 
 def _clock(seconds: float) -> str:

@@ -21,7 +21,8 @@ class ActNorm(nn.Module):
 
         def log_scale(_):
             mean = jnp.sum(y * m, (0, 1)) / total
-            return -0.5 * jnp.log(jnp.maximum(jnp.sum((y - mean) ** 2 * m, (0, 1)) / total, 1e-6))
+            start = -0.5 * jnp.log(jnp.maximum(jnp.sum((y - mean) ** 2 * m, (0, 1)) / total, 1e-6))
+            return jnp.where(jnp.any(m > 0), start, 0.0)
 
         s = self.param("log_scale", log_scale)
         b = self.param("bias", lambda _: -jnp.exp(s) * jnp.sum(y * m, (0, 1)) / total)
