@@ -28,6 +28,7 @@ from models import (
 from tts_gen import command, doors, fit, runs
 from tts_gen.batches import TrainingBatches, validation_batches
 from tts_gen.config import Config, UserError
+from tts_gen.features.store import FeatureStore
 
 ROOT = Path(__file__).parents[1]
 KEY = jax.random.key(0)
@@ -169,6 +170,16 @@ def test_loading_what_is_no_run(tmp_path, trained):
         (tmp_path / f"{name}.json").write_text((trained / f"{name}.json").read_text())
     with pytest.raises(UserError, match=f"{tmp_path} holds no checkpoint"):
         runs.load(tmp_path)
+
+
+@pytest.mark.parametrize("change", [lambda p: {"dense": p}, lambda p: jax.tree.map(lambda x: x[:-1], p)])
+def test_parameters_of_another_version_are_told(trained, change, capsys):
+    loaded = runs.load(trained)
+    decoder = change(loaded.variables["params"]["decoder"])
+    other = {"params": loaded.variables["params"] | {"decoder": decoder}}
+    batch = TrainingBatches(FeatureStore(loaded.config.data.features), loaded.config)[0]
+    assert command.guarded(lambda _: loaded.sample(other, batch, KEY, 1.0))(()) == command.FAILED
+    assert "error: a run is of another version of tts_gen" in capsys.readouterr().err
 
 
 def test_configs_survive_json(config):

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from tts_gen.config import Stopped, UserError
 
+OTHER_PARAMETERS = ("ScopeParamShapeError", "ScopeParamNotFoundError")
+"""what flax, which is not imported for this, raises for parameters that are not a model's"""
 DONE, FAILED, USAGE, STOPPED = 0, 1, 2, 75
 
 SOLVERS = ("euler", "midpoint", "heun", "sde", "dpm++2m", "grad_euler", "grad_sde")
@@ -43,6 +45,12 @@ def guarded(command: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]
         except KeyboardInterrupt:
             print("interrupted; start again to go on", file=sys.stderr)
             return STOPPED
+        except Exception as error:
+            if type(error).__name__ not in OTHER_PARAMETERS:
+                raise
+            print(f"error: a run is of another version of tts_gen, whose model has other parameters; train or convert "
+                  f"it anew ({str(error).split('. ')[0]})", file=sys.stderr)  # fmt: skip
+            return FAILED
         return DONE
 
     return run
