@@ -29,7 +29,7 @@ def run(c: Train, n: int = 4) -> dict:
     optimizer, vector = optimizers.make(c, LAYOUT), flat.flatten(PARAMS)
     state = optimizer.init(vector)
     for i in range(n):
-        updates, state = optimizer.update(flat.flatten(gradient(i)), state, vector)
+        updates, state = optimizer.update(flat.flatten(gradient(i)), state, vector, step=i)
         vector = vector + updates
     return flat.unflatten(vector, LAYOUT)
 
@@ -151,6 +151,22 @@ def test_a_step_in_parts_split_or_in_half_precision(change):
     assert other.params.dtype == jnp.float32
     total = np.sum(np.asarray(loss_fn(PARAMS, batch, None, True)[0])) / batch["count"].sum()
     np.testing.assert_allclose(a["loss"], total, rtol=1e-5)
+
+
+def test_the_rate_is_the_steps_where_steps_are_skipped():
+    c = settings(optimizer="sgd", warmup=10, learning_rate=1.0)
+    mesh, batch = parallel.make_mesh(1), {name: np.ones((4, n), np.float32) for name, n in (("x", 4), ("y", 2))}
+    batch["count"] = np.ones(4, np.float32)
+    whole = parallel.global_batch(mesh, batch)
+    state = jax.jit(steps.make_init(lambda rng, batch: jax.tree.map(jnp.asarray, PARAMS), LAYOUT, c))(whole)
+    step = jax.jit(steps.make_step(loss_fn, LAYOUT, c, mesh))
+    bad = parallel.global_batch(mesh, batch | {"y": np.full((4, 2), np.nan, np.float32)})
+    for _ in range(6):
+        state = step(state, bad)[0]
+    assert state.skipped == 6
+    after, metrics = step(state, whole)
+    moved = optax.tree.norm(after.params - state.params)
+    np.testing.assert_allclose(moved, 0.6 * metrics["gradient_norm"], rtol=1e-5)
 
 
 def test_the_flat_vector_divides_and_has_its_kernels_first():

@@ -37,9 +37,9 @@ def schedule(c: Train) -> optax.Schedule:
     return optax.join_schedules([optax.linear_schedule(0.0, c.learning_rate, c.warmup), after], [c.warmup])
 
 
-def make(c: Train, layout: flat.Layout) -> optax.GradientTransformation:
-    """Clipping, `c.optimizer`, decoupled weight decay, learning rate; frozen parameters do not move. Raises UserError
-    for a frozen name that the model does not have."""
+def make(c: Train, layout: flat.Layout) -> optax.GradientTransformationExtraArgs:
+    """Clipping, `c.optimizer`, decoupled weight decay, learning rate; frozen parameters do not move.
+    `update(gradient, state, params, step=step)`. Raises UserError for a frozen name that the model does not have."""
     kernels = flat.kernels(layout)
 
     def decay(params):
@@ -48,7 +48,7 @@ def make(c: Train, layout: flat.Layout) -> optax.GradientTransformation:
 
     decayed = optax.stateless(lambda updates, params: updates + c.weight_decay * decay(params) * params)
     steps = [optax.clip_by_global_norm(c.clip), METHODS[c.optimizer](), decayed]
-    steps.append(optax.scale_by_learning_rate(schedule(c)))
+    steps.append(_scaled_by(schedule(c)))
     if c.frozen:
         lengths, moving = zip(*_moving(c, layout), strict=True)
         lengths, moving = np.array(lengths), np.array(moving, np.float32)
@@ -60,6 +60,12 @@ def make(c: Train, layout: flat.Layout) -> optax.GradientTransformation:
         # Before clipping, so that frozen parameters do not count in the norm, and last, against their decay.
         steps = [optax.stateless(still), *steps, optax.stateless(still)]
     return optax.chain(*steps)
+
+
+def _scaled_by(rate: optax.Schedule) -> optax.GradientTransformationExtraArgs:
+    """By minus the rate at `step`. optax's own counts updates, and lags behind where steps are skipped."""
+    update = lambda updates, state, params=None, *, step, **_: (-rate(step) * updates, state)  # noqa: E731
+    return optax.GradientTransformationExtraArgs(lambda _: optax.EmptyState(), update)
 
 
 def _moving(c: Train, layout: flat.Layout) -> list[tuple[int, bool]]:

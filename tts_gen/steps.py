@@ -78,7 +78,7 @@ def make_step(loss_fn: Callable, layout: flat.Layout, c: config.Train, mesh: Mes
         loss, grad = jnp.sum(sums) / total, grad / total
         norm = optax.tree.norm(grad)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-        updates, optimizer_state = optimizer.update(grad, state.optimizer, state.params)
+        updates, optimizer_state = optimizer.update(grad, state.optimizer, state.params, step=state.step)
         params = state.params + updates
         decay = jnp.minimum(c.ema, (1.0 + state.step) / (10.0 + state.step))
         new = (params, decay * state.ema + (1 - decay) * params, optimizer_state)
