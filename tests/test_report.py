@@ -29,6 +29,7 @@ def page(tmp_path_factory):
         ("curves", plots.temperature_curves(made, {"JS": ("log_f0", "js")}, target={"js": 0})),
         ("f0", plots.f0_curves(hz, {"l2": hz, "flow": np.stack((hz + 5, hz - 5))}, np.full(20, 0.1))),
         ("mels", plots.mels({"Oracle": mel, "l1": mel * 0.5}, 0.0116)),
+        ("scatter", plots.scatters((np.arange(20) % 7 + 1, y[:20]), {"flow": (np.full(20, 4), y[:20])}, ("x", "y"))),
         ("loss", plots.curves({"Prosody": {"flow": ([1, 2, 3], [3.0, 2.0, 1.5])}}, "loss")),
     ]
     wave = (0.5 * np.sin(np.arange(22050) * 0.05)).astype(np.float32)
@@ -39,7 +40,7 @@ def page(tmp_path_factory):
         Section(
             "Table", tables=[("T", ["", "x<y"], [["<script>alert(1)</script>", "0.50\n0.40–0.60"]])], collapsed=True
         ),
-        Section("Audio", commands(["train.py <config>"]), audio=[("array", (wave, 22050)), ("file", file)]),
+        Section("Audio", commands(["train.py <config>"]), audio=[("<i>1", "a", (wave, 22050)), ("<i>1", "b", file)]),
     ]
     path = tmp_path_factory.mktemp("report") / "report.html"
     write_report(path, "A title", "<p>Lead</p>", "espeak fallback", sections)
@@ -78,6 +79,13 @@ def test_text_is_escaped_except_what_is_html(page):
     assert "<small>0.40–0.60</small>" in text and "espeak fallback" in text
 
 
+def test_players_of_an_utterance_stand_together(page):
+    text, _ = page
+    assert text.count("<h3>") == 1 and "<h3>&lt;i&gt;1</h3>" in text
+    row = text.split('<div class="players">')[1]
+    assert [system in row for system in (">a<audio", ">b<audio")] == [True, True]
+
+
 def test_audio_is_lossless(page):
     text, wave = page
     found = re.findall(r'src="data:audio/flac;base64,([^"]*)"', text)
@@ -92,7 +100,7 @@ def test_images_are_small_pngs_with_their_size(page):
 
     text, _ = page
     found = re.findall(r'src="data:image/png;base64,([^"]*)" alt="([^"]+)" width="(\d+)" height="(\d+)"', text)
-    assert [alt for _, alt, _, _ in found] == ["histograms", "curves", "f0", "mels", "loss"]
+    assert [alt for _, alt, _, _ in found] == ["histograms", "curves", "f0", "mels", "scatter", "loss"]
     for data, _, width, height in found:
         image = Image.open(io.BytesIO(base64.b64decode(data)))
         assert image.size == (int(width), int(height))

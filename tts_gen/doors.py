@@ -185,7 +185,7 @@ def _evaluate(arguments: Sequence[str]) -> None:
     asked = "auto" if options.wavs and options.vocoder == "none" else options.vocoder
     vocoder = None if asked == "none" else vocoders.load(asked, comparison.store.audio)
     folders = write_wavs(comparison, chosen, vocoder, options.wavs) if options.wavs else []
-    speech = [(str(p.relative_to(options.speech).with_suffix("")), p) for p in _wavs(options.speech)]
+    speech = [(p.stem, str(p.relative_to(options.speech).parent), p) for p in _wavs(options.speech)]
     report = page.write_page(comparison, rows, chosen, [shown], options.banner, speech, vocoder)
     for task in ("prosody", "acoustic", "joint"):
         if comparison.of_task(task):

@@ -27,10 +27,10 @@ SHOWN_TEMPERATURES = 3
 
 def write_page(
     c: Comparison, found: list[dict], chosen: dict[str, float], command_lines: list[str], banner: str | None = None,
-    speech: list[tuple[str, Path]] = (), vocoder=None,
+    speech: list[tuple[str, str, Path]] = (), vocoder=None,
 ) -> Path:  # fmt: skip
-    """OUT/report.html and OUT/significance.{csv,md,tex}. `speech`: (caption, wav) of synthesised sentences; `vocoder`
-    makes the held-out mels audible."""
+    """OUT/report.html and OUT/significance.{csv,md,tex}. `speech`: (sentence, system, wav) of synthesised ones;
+    `vocoder` makes the held-out mels audible."""
     split = Split.read(c.store, c.split)
     sections = []
     if c.of_task("prosody"):
@@ -113,7 +113,8 @@ def _prosody_sections(c: Comparison, found: list[dict], chosen: dict[str, float]
         Section(
             "Distributions", "Generated (lines) over the recordings' (grey).", images=_histograms(oracle, generated)
         ),
-        Section("Melodies", _MELODIES, images=_melodies(c, split, oracle, of_family, chosen)),
+        Section("Log-f0 and duration together", _TOGETHER, [("", _scatter(c, split, oracle, of_family, chosen))]),
+        Section("Melodies", _MELODIES, _melodies(c, split, oracle, of_family, chosen)),
     ]
 
 
@@ -127,6 +128,10 @@ _JUDGED = (
     "A metric discriminates on this corpus if the interval of every control lies beyond the floor's, or the best "
     "family's where there is no floor. The control of another utterance is real prosody, only to another text: "
     "whatever does not compare with the text's own recording reaches it."
+)
+_TOGETHER = (
+    "Voiced phonemes of one sample of each family at its chosen temperature (colour) over the recordings' (grey). How "
+    "much either tells of the other is <code>mutual_information</code> in the table of all figures."
 )
 _MELODIES = "Several samples of each family at its chosen temperature over the recording's f0, phoneme by phoneme."
 
@@ -148,6 +153,17 @@ def _histograms(oracle: Prosody, generated: dict[str, dict[float | None, Prosody
         image = plots.histograms(truth, values, edges_for(feature, truth), units[feature])
         images.append(({"log_f0": "Log-f0", "duration": "Duration"}[feature], image))
     return images
+
+
+def _scatter(c, split, oracle, of_family, chosen) -> bytes:
+    pool = oracle.voiced & ~oracle.pause
+
+    def pairs(p: Prosody) -> tuple[np.ndarray, np.ndarray]:
+        return tuple(np.atleast_2d(x)[0][pool] for x in (p.duration, p.log_f0))
+
+    sets = {f: generated_prosody(c, run, split, oracle, _temperature(run, chosen)) for f, run in of_family.items()}
+    units = "frames", "log-f0, standard deviations"
+    return plots.scatters(pairs(oracle), {family: pairs(p) for family, p in sets.items()}, units)
 
 
 def _examples(split: Split) -> list[int]:
@@ -180,7 +196,7 @@ def _mel_sections(c, found, chosen, split, vocoder, task: str) -> list[Section]:
         panels = {"Recording": split.utterances[i].mel} | {f: m[i] for f, m in mels.items()}
         images.append((text, plots.mels(panels, c.store.audio.frame_seconds)))
         for title, mel in panels.items() if vocoder else ():
-            audio.append((f"{LABELS.get(title, title)}: {text}", (vocoder(mel), c.store.audio.sample_rate)))
+            audio.append((text, LABELS.get(title, title), (vocoder(mel), c.store.audio.sample_rate)))
     table = headline_tables(c, found, chosen, task)
     title, source = {
         "acoustic": ("Mel-spectrograms", "From the recordings' own prosody."),

@@ -44,6 +44,9 @@ STYLE = {
 WIDTH = 10.0
 """inches"""
 DPI = 120
+Points = tuple[np.ndarray, np.ndarray]
+POINTS = 1500
+"""of a set in a scatter plot"""
 
 
 def _styled(plot: Callable[..., bytes]) -> Callable[..., bytes]:
@@ -144,14 +147,8 @@ def temperature_curves(
             x = [r["temperature"] for r in points]
             axis.plot(x, [r["value"] for r in points], "o-", color=colour, markersize=3.5, linewidth=1.6, label=label)
             bounded = [r for r in points if r["low"] is not None]
-            axis.fill_between(
-                [r["temperature"] for r in bounded],
-                [r["low"] for r in bounded],
-                [r["high"] for r in bounded],
-                color=colour,
-                alpha=0.15,
-                linewidth=0,
-            )
+            band = ([r[name] for r in bounded] for name in ("temperature", "low", "high"))
+            axis.fill_between(*band, color=colour, alpha=0.15, linewidth=0)
         if metric in target:
             axis.axhline(target[metric], color=ORACLE, linewidth=0.8)
         axis.set_title(title)
@@ -159,6 +156,26 @@ def temperature_curves(
     handles = {label: h for axis in axes[0] for h, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     if handles:
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 4))
+    return _png(figure)
+
+
+@_styled
+def scatters(oracle: Points, generated: Mapping[str, Points], units: tuple[str, str]) -> bytes:
+    """A panel for each family, its points (whole x [n], y [n]) over the oracle's in grey; x is logarithmic. Of more
+    than POINTS the same are drawn of every set."""
+    figure, axes = _figure(1, len(generated), 2.9, sharex=True, sharey=True)
+    n = len(oracle[0])
+    rng = np.random.default_rng(0)
+    drawn = rng.permutation(n)[:POINTS]
+    jitter = rng.uniform(-0.5, 0.5, len(drawn))  # whole numbers would stand in columns
+    for axis, (family, points) in zip(axes[0], generated.items(), strict=True):
+        for (x, y), colour in ((oracle, "#bbbbbb"), (points, _colour(family))):
+            axis.scatter(np.maximum(x[drawn] + jitter, 0.5), y[drawn], s=5, color=colour, alpha=0.45, linewidths=0)
+        axis.set_title(LABELS.get(family, family))
+        axis.set_xscale("log", base=2)
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.set_xlabel(units[0])
+    axes[0, 0].set_ylabel(units[1])
     return _png(figure)
 
 
@@ -174,14 +191,8 @@ def f0_curves(oracle: np.ndarray, generated: Mapping[str, np.ndarray], durations
     voiced = np.isfinite(oracle)
     for axis, (family, samples) in zip(axes[0], generated.items(), strict=True):
         for i, sample in enumerate(np.atleast_2d(samples)):
-            axis.plot(
-                middle[voiced],
-                sample[voiced],
-                color=_colour(family),
-                linewidth=1,
-                alpha=0.65,
-                label="" if i else "samples",
-            )
+            look = {"color": _colour(family), "linewidth": 1, "alpha": 0.65, "label": "" if i else "samples"}
+            axis.plot(middle[voiced], sample[voiced], **look)
         axis.plot(middle[voiced], oracle[voiced], ".-", color=ORACLE, linewidth=1.8, markersize=5, label="oracle")
         axis.legend(fontsize=8)
         axis.set_title(LABELS.get(family, family))
@@ -231,22 +242,23 @@ def curves(panels: Mapping[str, Mapping[str, tuple[Sequence, Sequence]]], unit: 
 
 @_styled
 def lines_with_intervals(
-    panels: Mapping[str, Mapping[str, Sequence[tuple[float, dict]]]], x_label: str, logarithmic: bool = True
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, dict]]]], x_label: str, y_label: str = ""
 ) -> bytes:
-    """A panel for each title; its lines are label -> (x, row) with the row's value and interval."""
+    """A panel for each title; its lines are label -> (x, row) with the row's value and interval; x is logarithmic."""
     figure, axes = _figure(1, len(panels), 3.0)
     for axis, (title, of) in zip(axes[0], panels.items(), strict=True):
         for label, points in of.items():
             known = [(x, r["value"], r["low"], r["high"]) for x, r in points if r["value"] is not None]
             x, value, low, high = zip(*known, strict=True) if known else ((), (), (), ())
             (line,) = axis.plot(x, value, "o-", markersize=3.5, linewidth=1.5, label=label)
-            bounded = [b is not None for b in low]
-            if all(bounded):
+            if len(x) == 1 and low[0] is not None:
+                axis.plot((x[0], x[0]), (low[0], high[0]), color=line.get_color(), linewidth=1.2, alpha=0.6)
+            elif all(b is not None for b in low):
                 axis.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
-        if logarithmic:
-            axis.set_xscale("log", base=2)
+        axis.set_xscale("log", base=2)
         axis.set_title(title)
         axis.set_xlabel(x_label)
+    axes[0, 0].set_ylabel(y_label)
     axes[0, 0].legend()
     return _png(figure)
 

@@ -45,10 +45,15 @@ class Section:
     """(caption, PNG)"""
     tables: list[tuple[str, Sequence[str], Sequence[Sequence[str]]]] = field(default_factory=list)
     """(caption, header, rows of cells); a cell's second line is shown small"""
-    audio: list[tuple[str, str | Path | tuple[np.ndarray, int]]] = field(default_factory=list)
-    """(caption, file or (wave [n] in -1..1, Hz))"""
+    audio: list[tuple[str, str, str | Path | tuple[np.ndarray, int]]] = field(default_factory=list)
+    """(utterance, system, file or (wave [n] in -1..1, Hz)): a row of players for each utterance"""
     collapsed: bool = False
     """shown folded up: long tables"""
+
+    @property
+    def players(self) -> dict[str, list[tuple[str, str | Path | tuple[np.ndarray, int]]]]:
+        """Utterance -> (system, sound) of each."""
+        return {of: [(system, x) for u, system, x in self.audio if u == of] for of, *_ in self.audio}
 
 
 def write_report(path: str | Path, title: str, lead: str, banner: str | None, sections: Sequence[Section]) -> None:

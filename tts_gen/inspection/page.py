@@ -176,9 +176,9 @@ def _examples(store: FeatureStore, captions: dict[int, str]) -> tuple[list, list
         images.append((caption, plots.mels({entry.text: features.mel}, store.audio.frame_seconds)))
         try:
             recording = load(Path(entry.audio))
-            audio.append((caption, (recording.wave, recording.rate)))
+            audio.append((caption, "recording", (recording.wave, recording.rate)))
         except Unusable as error:
             log.warning("%s: %s (%s); Griffin-Lim speaks its mel instead", entry.audio, error.reason, error.detail)
             wave = vocoders.load("griffin_lim", store.audio)(features.mel)
-            audio.append((f"{caption} (by Griffin-Lim from the mel)", (wave, store.audio.sample_rate)))
+            audio.append((caption, "its mel, by Griffin-Lim", (wave, store.audio.sample_rate)))
     return images, audio

@@ -43,6 +43,7 @@ STUDIES = {
     "cost": Question(
         "parameters, operations, network evaluations, compile time, real-time factor, memory, training speed",
         {
+            "--temperature": TEMPERATURE,
             "--batches": {"type": _counts, "default": (1, 16), "help": "utterances sampled at once, comma list"},
             "--repeats": {"type": command.count, "default": 5, "help": "timings, of which the median counts"},
         },

@@ -1,5 +1,6 @@
-"""What each model costs: parameters, arithmetic, network evaluations, compiling, speed of sampling and of training,
-memory. Timings are of this machine, one after the other in one process; ratios travel better than seconds.
+"""What each model costs, and what it gives for that: parameters, arithmetic, network evaluations, compiling, speed of
+sampling and of training, memory, beside a figure of its samples. Timings are of this machine, one after the other in
+one process; ratios travel better than seconds.
 """
 
 import argparse
@@ -13,7 +14,10 @@ import numpy as np
 from tts_gen import parallel, speed
 from tts_gen.batches import acoustic_batch, prosody_batch, whole
 from tts_gen.config import UserError
+from tts_gen.evaluation import plots
+from tts_gen.evaluation.compare import rows_at
 from tts_gen.evaluation.comparison import Comparison
+from tts_gen.evaluation.headline import figure
 from tts_gen.evaluation.report import Section
 from tts_gen.evaluation.rows import make_row
 from tts_gen.evaluation.split import Split
@@ -29,6 +33,7 @@ COLUMNS = {
     "compile, s": "compile_seconds", "real-time factor": "real_time_factor", "% of peak": "peak_share",
     "memory, MB": "memory_mb",
 }  # fmt: skip
+QUALITY = {"prosody": ("CRPS of log-f0", ("log_f0", "crps")), "acoustic": ("JS of mels", ("mel", "js"))}
 
 
 def study(c: Comparison, options: argparse.Namespace) -> Study:
@@ -39,10 +44,13 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
     if (most := max(options.batches)) > (there := len(split.utterances)):
         raise UserError(f"--batches {most}: split {split.name} has {there} utterances; give fewer")
     peak = speed.measured_peak(parallel.make_mesh(), "float32")
-    found, tables, answer = [], [], []
+    found, tables, images, answer = [], [], [], []
     for task in ("prosody", "acoustic"):
-        cells, fastest = [], {}
+        cells, fastest, panels, (title, column) = [], {}, {}, QUALITY[task]
         for run in c.of_task(task):
+            samples = rows_at(c, run, split, options.temperature)
+            (quality,) = [r for r in samples if (r["feature"], r["metric"], r["scope"]) == (*column, "overall")]
+            found.append(quality)
             for batch_size in options.batches:
                 figures = _sampling(run, split, batch_size, options.repeats, c.store.audio.frame_seconds, peak)
                 figures |= {"parameters": sum(run.parameters.values()),
@@ -51,12 +59,17 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
                 found += [make_row(identity, task, m, v, n=options.repeats, scope=f"batch:{batch_size}", why=_UNKNOWN)
                           for m, v in figures.items()]  # fmt: skip
                 fastest[run.path.name, batch_size] = figures["real_time_factor"]
-                cells.append([run.path.name, str(batch_size), *(_shown(figures[m]) for m in COLUMNS.values())])
+                cells.append([run.path.name, str(batch_size), *(_shown(figures[m]) for m in COLUMNS.values()),
+                              figure(quality)])  # fmt: skip
+                points = panels.setdefault(f"{batch_size} at once", {})
+                points[run.path.name] = [(figures["real_time_factor"], quality)]
                 log.info("%s, %d at once: real-time factor %.4f", run.path.name, batch_size,
                          figures["real_time_factor"])  # fmt: skip
         if not cells:
             continue
-        tables.append((f"Sampling: {task}", ["run", "batch", *COLUMNS], cells))
+        tables.append((f"Sampling: {task}", ["run", "batch", *COLUMNS, title], cells))
+        image = plots.lines_with_intervals(panels, "real-time factor", title)
+        images.append((f"{task.capitalize()}: cost against quality; down and left is better", image))
         training, rows = _training(c, task)
         tables.append(training)
         found += rows
@@ -69,8 +82,9 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
     text = (f"{len(jax.devices())} device(s) of kind {device}; peak {peak / 1e9:.0f} GFLOP/s, that of a float32 matrix "
             "product. Real-time factor: seconds of computing a second of speech, median of the timings, compiling "
             "left out; a prosody model's speech is what its phonemes last. Memory: arguments, results and "
-            "temporaries of the compiled program.")  # fmt: skip
-    return Study("What do the families cost?", answer, found, [Section("Cost", text, tables=tables)])
+            "temporaries of the compiled program. Quality is that of samples at temperature "
+            f"{options.temperature:g}.")  # fmt: skip
+    return Study("What do the families cost?", answer, found, [Section("Cost", text, images, tables)])
 
 
 _UNKNOWN = "XLA does not tell"
