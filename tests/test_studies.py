@@ -101,6 +101,26 @@ def of_cost(rows):
     assert all(r["value"] > 0 for r in rows if r["metric"] == "real_time_factor")
 
 
+@pytest.mark.parametrize("study", ["likelihood", "paper"])
+def test_seeds_of_a_family_have_their_mean_beside_them(study, store, runs, tmp_path):
+    again = load(runs[1]).config
+    write_untrained(replace(again, train=replace(again.train, seed=1)), store, tmp_path / "prosody_flow_1")
+    common = ["--out", str(tmp_path / "out"), "--temperatures", "1", "--samples", "2"]
+    assert doors.evaluate([study, *runs[:2], str(tmp_path / "prosody_flow_1"), *common]) == command.DONE
+    rows = json.loads((tmp_path / "out" / "summary.json").read_text())
+    of = [r for r in rows if (r["family"], r["metric"], r["scope"]) == ("flow", "bits_per_dim", "overall")]
+    single, (mean,) = [r["value"] for r in of if r["run"]], [r for r in of if not r["run"]]
+    assert mean["run_count"] == len(single) == 2 and mean["value"] == pytest.approx(np.mean(single))
+    if study == "paper":
+        of = [r for r in rows if (r["family"], r["feature"], r["metric"], r["scope"], r["split"])
+              == ("flow", "duration", "std_ratio", "overall", "test")]  # fmt: skip
+        (mean,) = [r for r in of if not r["run"]]
+        text = (tmp_path / "out" / "tables.md").read_text()
+        assert re.search(rf"\| Flow \| 1 \| [^|]*\| [^|]*\| {mean['value']:.2f} ", text), text
+    else:
+        assert "Means over seeds" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_a_learning_curve_is_read_at_equal_steps_and_seconds(runs):
     curve = scaling.curve(load(runs[1]))
     np.testing.assert_allclose(curve.seconds, [1.0, 2.0])
@@ -151,17 +171,25 @@ def test_a_planted_style_is_heard_in_what_has_it_alone():
     heard, known = styles._classifier(planted(80, rising, 0))
     assert list(known) == ["down", "up"]
     other = planted(80, rising, 1)
-    assert heard(other) > 0.95
+    assert heard(other, 0).value > 0.95
     mean = replace(other, log_f0=np.zeros_like(other.log_f0))
-    assert heard(mean) == 0.5
+    assert heard(mean, 0).value == 0.5
     mixed = replace(other, log_f0=np.stack([other.log_f0, np.zeros_like(other.log_f0)]),
                     duration=np.stack([other.duration] * 2))  # fmt: skip
-    assert 0.7 < heard(mixed) < 0.8
+    assert 0.7 < heard(mixed, 0).value < 0.8
+    noise = np.random.default_rng(2).normal(0, 0.8, (2, len(other.log_f0)))
+    faint = heard(replace(mixed, log_f0=other.log_f0 + noise), 0)
+    assert 0.6 < faint.low < faint.value < faint.high < 1 and faint.high - faint.low < 0.2
 
 
 def test_too_few_of_a_style_are_not_learnt_from():
     heard, known = styles._classifier(planted(30, np.arange(30) < 3, 0))
-    assert list(known) == ["down"] and heard(planted(30, np.arange(30) < 15, 1)) is None
+    assert list(known) == ["down"] and heard(planted(30, np.arange(30) < 15, 1), 0) == (None,)
+
+
+def test_a_style_that_is_not_among_the_samples_does_not_count():
+    heard, _ = styles._classifier(planted(80, np.arange(80) % 2 == 0, 0))
+    assert heard(planted(40, np.arange(40) >= 0, 1), 0).value > 0.9
 
 
 @pytest.mark.parametrize("values, enough", [

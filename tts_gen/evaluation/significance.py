@@ -63,21 +63,26 @@ def system(row: dict, rows: Sequence[dict]) -> str:
 
 
 def _tests(a: dict, b: dict) -> list[dict]:
-    names = ("wilcoxon", "t") if a["metric"] in OF_UTTERANCES else ("bootstrap",)
-    row = dict.fromkeys(("difference", "low", "high", "p")) | {"n": 0}
+    found = bootstrap_test(a, b)
+    if a["metric"] not in OF_UTTERANCES:
+        return [found]
+    test = {} if "why" in found else paired(a[GROUPS].alone, b[GROUPS].alone)
+    why = {"why": test["why"]} if "why" in test else {}
+    return [found | {"test": name, "p": test.get(f"{name}_p")} | why for name in ("wilcoxon", "t")]
+
+
+def bootstrap_test(a: dict, b: dict) -> dict:
+    """difference (a - b), low, high, test, p and n (groups) of two rows of the same utterances, by the paired bootstrap
+    over groups; where that cannot be done, None and `why`."""
+    row = dict.fromkeys(("difference", "low", "high", "p")) | {"n": 0, "test": "bootstrap"}
     groups = [r.get(GROUPS) for r in (a, b)]
     if why := _why_not(a, b, *groups):
-        return [row | {"test": name, "why": why} for name in names]
+        return row | {"why": why}
     difference, influence = a["value"] - b["value"], groups[0].influence - groups[1].influence
     drawn = studentised(influence, draws(len(influence), DRAWS, SEED))
     half = margin(influence, drawn)
-    row |= {"difference": difference, "n": len(influence)}
-    row |= {"low": difference - half, "high": difference + half} if math.isfinite(half) else {}
-    if names == ("bootstrap",):
-        return [row | {"test": "bootstrap", "p": bootstrap_p(difference, influence, drawn)}]
-    test = paired(*(of.alone for of in groups))
-    why = {"why": test["why"]} if "why" in test else {}
-    return [row | {"test": name, "p": test[f"{name}_p"]} | why for name in names]
+    row |= {"difference": difference, "n": len(influence), "p": bootstrap_p(difference, influence, drawn)}
+    return row | ({"low": difference - half, "high": difference + half} if math.isfinite(half) else {})
 
 
 def _why_not(a: dict, b: dict, of_a: Groups | None, of_b: Groups | None) -> str | None:

@@ -18,6 +18,7 @@ from tts_gen.evaluation.generate import oracle_prosody
 from tts_gen.evaluation.headline import figure
 from tts_gen.evaluation.joint_prosody import joint_floor_rows, joint_rows, two_sample_floor_row, two_sample_row
 from tts_gen.evaluation.report import Section
+from tts_gen.evaluation.significance import ALPHA, STAR, bootstrap_test
 from tts_gen.evaluation.split import Split
 from tts_gen.evaluation.studies.outputs import Study
 
@@ -36,17 +37,20 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
         sampled = generated_prosody(c, run, split, oracle, options.temperature)
         decoupled = replace(sampled, duration=np.roll(sampled.duration, 1, axis=0))
         identity = c.identity(run, "prosody", c.split, options.temperature, c.samples)
-        copula = {}
+        both = {}
         for name, generated in (("together", sampled), ("decoupled", decoupled)):
             rows = joint_rows(generated, oracle, identity, seed=c.seed)
             rows.append(two_sample_row(generated, oracle, identity, seed=c.seed))
             found += [row | {"scope": name} for row in rows]
-            by_metric = {row["metric"]: row for row in rows}
-            cells.append([run.path.name, name, *(figure(by_metric[m]) for m in COLUMNS.values())])
-            copula[name] = by_metric["mutual_information"]["value"]
-        if None not in copula.values():
-            answer.append(f"{run.path.name}: {copula['together']:.3f} bits of mutual information between log-f0 and "
-                          f"duration, {copula['decoupled']:.3f} of them through the text alone.")  # fmt: skip
+            both[name] = {row["metric"]: row for row in rows}
+            cells.append([run.path.name, name, *(figure(both[name][m]) for m in COLUMNS.values())])
+        gain = {m: bootstrap_test(*(of[m] for of in both.values())) for m in COLUMNS.values()}
+        cells.append([run.path.name, "difference", *map(_signed, gain.values())])
+        if (of := gain["mutual_information"])["difference"] is not None:
+            together, decoupled = (of["mutual_information"]["value"] for of in both.values())
+            sure = "more" if of["p"] < ALPHA else "no more"
+            answer.append(f"{run.path.name}: {together:.3f} bits of mutual information between log-f0 and duration, "
+                          f"{decoupled:.3f} of them through the text alone: {sure} than chance.")  # fmt: skip
     identity = c.identity(None, "prosody", c.split, None, 1)
     floor = [*joint_floor_rows(oracle, identity, c.seed), two_sample_floor_row(oracle, identity, seed=c.seed)]
     by_metric = {row["metric"]: row for row in floor}
@@ -54,3 +58,10 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
     table = ("Samples together and decoupled", ["run", "", *COLUMNS], cells)
     section = Section("Together or apart", __doc__.split("\n\n")[1], tables=[table])
     return Study("Are f0 and duration worth modelling together?", answer, found + floor, [section])
+
+
+def _signed(test: dict) -> str:
+    if test["difference"] is None:
+        return "–"
+    interval = "" if test["low"] is None else f"\n{test['low']:+.3f}–{test['high']:+.3f}"
+    return f"{test['difference']:+.3f}{STAR * (test['p'] < ALPHA)}{interval}"

@@ -11,8 +11,9 @@ from rich.console import Console
 
 from tts_gen.evaluation import rows
 from tts_gen.evaluation.comparison import Comparison
-from tts_gen.evaluation.headline import print_tables
+from tts_gen.evaluation.headline import figure, print_tables
 from tts_gen.evaluation.report import Section, commands, write_report
+from tts_gen.evaluation.seeds import but_the_seed, pooled
 
 
 class Study(NamedTuple):
@@ -26,11 +27,15 @@ class Study(NamedTuple):
 
 
 def write(study: Study, c: Comparison, command_line: str, console: Console | None = None) -> Path:
-    """Writes everything, prints the tables and the answer; the report's path."""
+    """Writes everything, prints the tables and the answer; the report's path. Rows of runs that differ in their seed
+    alone have their mean beside them."""
     c.out.mkdir(parents=True, exist_ok=True)
+    if not any(rows.RUN_COUNT in row for row in study.rows):
+        means = pooled(study.rows, {}, {str(run.path): but_the_seed(run) for run in c.runs})
+        study = study._replace(rows=[*study.rows, *means], sections=[*study.sections, *_over_seeds(means)])
     rows.write(study.rows, c.out / "summary.json")
     rows.write_csv(study.rows, c.out / "summary.csv")
-    tables = [table for section in study.sections for table in section.tables]
+    tables = [table for section in study.sections if not section.collapsed for table in section.tables]
     text = "\n".join(f"**{caption}**\n\n{rows.markdown(header, cells)}" for caption, header, cells in tables)
     answer = "".join(f"- {sentence}\n" for sentence in study.answer)
     (c.out / "tables.md").write_text(f"# {study.title}\n\n{answer}\n{text}", encoding="utf-8")
@@ -47,6 +52,17 @@ def write(study: Study, c: Comparison, command_line: str, console: Console | Non
     path = c.out / "report.html"
     write_report(path, study.title, lead, None, [*study.sections, every, settings])
     return path
+
+
+def _over_seeds(means: list[dict]) -> list[Section]:
+    cells = [[r["family"], str(r[rows.RUN_COUNT]), r["scope"], r["feature"], r["metric"], figure(r)] for r in means]
+    if not cells:
+        return []
+    text = (
+        "Runs of a family that differ in their seed alone; the interval holds what other seeds and utterances change."
+    )
+    table = ("", ["family", "runs", "scope", "feature", "metric", "mean"], cells)
+    return [Section("Means over seeds", text, tables=[table], collapsed=True)]
 
 
 def _settings(c: Comparison) -> tuple[str, list[str], list[list[str]]]:

@@ -5,6 +5,7 @@ What only listeners can tell is said to be not testable here, whatever the figur
 """
 
 import argparse
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from tts_gen.config import UserError
@@ -12,6 +13,7 @@ from tts_gen.evaluation.compare import compare
 from tts_gen.evaluation.comparison import Comparison
 from tts_gen.evaluation.headline import LABELS, figure
 from tts_gen.evaluation.report import Section
+from tts_gen.evaluation.seeds import but_the_seed
 from tts_gen.evaluation.studies.outputs import Study
 
 GENERATIVE = ("flow", "diffusion", "flow_matching")
@@ -36,23 +38,30 @@ class At(NamedTuple):
 
 
 def study(c: Comparison, options: argparse.Namespace) -> Study:
-    """Of several runs of a family the first counts. Raises UserError where no run is of the paper's families."""
+    """Of runs of a family that differ in their seed alone the mean counts, of others the first. Raises UserError where
+    no run is of the paper's families."""
     found, chosen = compare(c)
+    found = [r for r in found if r["scope"] == "overall" and r["split"] == c.split]
     tables, ats, taus = [], {}, {}
     for task, families in FAMILIES.items():
-        first = {run.label: run for run in reversed(c.of_task(task)) if run.label in families}
-        taus[task] = {label: chosen.get(run.path.name) for label, run in first.items()}
-        paths = {label: str(run.path) for label, run in first.items()}
-        ats[task] = At({
-            (r["family"], r["feature"], r["metric"]): r for r in found
-            if r["task"] == task and r["scope"] == "overall" and r["split"] == c.split
-            and r["run"] == paths.get(r["family"], "") and r["temperature"] == taus[task][r["family"]]
-        })  # fmt: skip
-        if first:
-            tables.append(_table(task, [f for f in families if f in first], ats[task], taus[task]))
+        of_task = [r for r in found if r["task"] == task]
+        taus[task], ats[task] = {}, At({})
+        for family in families:
+            runs = [run for run in c.of_task(task) if run.label == family]
+            seeds = [run for run in runs if but_the_seed(run) == but_the_seed(runs[0])]
+            if not runs:
+                continue
+            tuned = taus[task][family] = sorted({chosen[r.path.name] for r in seeds if r.path.name in chosen})
+            counts = str(runs[0].path) if len(seeds) == 1 else None
+            for r in of_task:
+                if (r["family"], r["run"]) == (family, counts) and (not counts or r["temperature"] in (None, *tuned)):
+                    ats[task].found.setdefault((family, r["feature"], r["metric"]), r)
+        if taus[task]:
+            tables.append(_table(task, ats[task], taus[task]))
     if not tables:
         raise UserError("give runs of the paper's families: prosody l2, flow, diffusion; acoustic l1, flow, diffusion")
-    claims = [*_prosody_claims(ats["prosody"]), *_acoustic_claims(ats["acoustic"], c, taus["acoustic"].get("flow"))]
+    tuned = taus["acoustic"].get("flow", [])
+    claims = [*_prosody_claims(ats["prosody"]), *_acoustic_claims(ats["acoustic"], c, tuned)]
     claims += _UNTESTABLE
     cells = [[claim.text, claim.verdict, claim.evidence] for claim in claims]
     counts = {v: sum(claim.verdict == v for claim in claims) for v in (REPRODUCED, NOT, UNDECIDED, UNTESTABLE)}
@@ -69,15 +78,18 @@ chosen on validation. The paper's corpus (200 hours, 116 speakers) and its ratin
 last column is for yours (see the listening test)."""
 
 
-def _table(task: str, families: list[str], at: At, tau: dict) -> tuple:
+def _table(task: str, at: At, taus: dict[str, list[float]]) -> tuple:
     features = {"prosody": ("log_f0", "duration"), "acoustic": ("mel",)}[task]
     header = ["", "τ"] + [f"{f} {m}" for f in features for m in ("std ratio", "JS")] + ["rating"]
     cells = []
-    for family in families:
+    for family, tuned in taus.items():
         figures = [figure(at(family, f, m)) for f in features for m in ("std_ratio", "js")]
-        t = tau.get(family)
-        cells.append([LABELS[family], "" if t is None else f"{t:g}", *figures, "–"])
+        cells.append([LABELS[family], _listed(tuned), *figures, "–"])
     return f"{task.capitalize()} models", header, cells
+
+
+def _listed(temperatures: Sequence[float]) -> str:
+    return ", ".join(f"{t:g}" for t in temperatures)
 
 
 Evidence = tuple[str, str]
@@ -127,13 +139,13 @@ def _below_one(row: dict | None) -> Evidence | None:
     return verdict, f"{row['feature']} {row['metric']}: {shown}"
 
 
-def _acoustic_claims(at: At, c: Comparison, tuned: float | None) -> list[Claim]:
-    """`tuned`: temperature of the flow that is shown."""
+def _acoustic_claims(at: At, c: Comparison, tuned: list[float]) -> list[Claim]:
+    """`tuned`: temperature of the flow that is shown, of each of its seeds."""
     grid = c.mel_temperatures
     by_spread = None
-    if tuned is not None and 1.0 in grid and len(grid) > 1:
-        verdict = REPRODUCED if tuned == 1.0 else NOT
-        by_spread = verdict, f"{tuned:g} of {', '.join(f'{t:g}' for t in grid)}, by spread on validation"
+    if tuned and 1.0 in grid and len(grid) > 1:
+        verdict = REPRODUCED if tuned == [1.0] else UNDECIDED if 1.0 in tuned else NOT
+        by_spread = verdict, f"{_listed(tuned)} of {_listed(grid)}, by spread on validation"
     nearer = _claim("", [_compared(at, "flow", other, "mel", "js", False) for other in ("l1", "diffusion")])
     return [
         _claim("L1 mels are over-smoothed", [_below_one(at("l1", "mel", "d_frequency_std_ratio"))]),

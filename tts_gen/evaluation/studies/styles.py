@@ -12,10 +12,13 @@ from dataclasses import replace
 import numpy as np
 
 from tts_gen.config import UserError
+from tts_gen.evaluation.bootstrap import DRAWS, Estimate, draws, group_sums, interval
 from tts_gen.evaluation.compare import generated_prosody
 from tts_gen.evaluation.comparison import Comparison
 from tts_gen.evaluation.generate import oracle_prosody
+from tts_gen.evaluation.grouping import grouped
 from tts_gen.evaluation.headline import figure
+from tts_gen.evaluation.joint_prosody import JOINT
 from tts_gen.evaluation.prosody import Prosody, prosody_rows
 from tts_gen.evaluation.report import Section
 from tts_gen.evaluation.rows import make_row
@@ -60,14 +63,12 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
         rows = [r for r in prosody_rows(generated, oracle, identity, seed=c.seed) if r["scope"].startswith("style:")]
         found += rows
         of_run[run.path.name] = {(r["scope"][6:], r["feature"], r["metric"]): r for r in rows}
-        recognised[run.path.name] = heard(generated)
-        found.append(make_row(identity, "log_f0+duration", "style_accuracy", recognised[run.path.name],
-                              n=len(test.positions), why=deaf))  # fmt: skip
+        recognised[run.path.name] = make_row(identity, JOINT, "style_accuracy", *heard(generated, c.seed),
+                                             n=len(test.positions), why=deaf)  # fmt: skip
         log.info("%s", run.path.name)
-    recognised = {"recordings": heard(oracle)} | recognised
-    identity = c.identity(None, "prosody", c.split, None, 1)
-    found.append(make_row(identity | {"family": "oracle"}, "log_f0+duration", "style_accuracy",
-                          recognised["recordings"], n=len(test.positions), why=deaf))  # fmt: skip
+    identity = c.identity(None, "prosody", c.split, None, 1) | {"family": "oracle"}
+    own = make_row(identity, JOINT, "style_accuracy", *heard(oracle, c.seed), n=len(test.positions), why=deaf)
+    found += [*recognised.values(), own]
     styles = sorted(set(oracle.style))
     tables = []
     for style in styles:
@@ -81,7 +82,7 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
         section = Section("Styles", by, tables=tables)
         return Study("Which family serves which style?", answer, found, [section])
     chance = 1 / len(usable)
-    cells = [[name, f"{value:.2f}"] for name, value in recognised.items()]
+    cells = [[name, figure(row)] for name, row in {"recordings": own, **recognised}.items()]
     tables.append(("Balanced accuracy of the classifier", ["prosody of", "accuracy"], cells))
     text = (
         f"{by} The classifier (logistic regression on statistics of the "
@@ -89,10 +90,9 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
         "recordings as well as its figure says; a family whose figure is lower has less of it. Styles with few "
         "utterances have no figures."
     )
-    own = recognised.pop("recordings")
-    near = min(recognised, key=lambda name: abs(recognised[name] - own))
-    answer = [f"Heard in the recordings with an accuracy of {own:.2f} (chance {chance:.2f}); nearest: {near}, "
-              f"{recognised[near]:.2f}."]  # fmt: skip
+    near = min(recognised, key=lambda name: abs(recognised[name]["value"] - own["value"]))
+    answer = [f"Heard in the recordings with an accuracy of {own['value']:.2f} (chance {chance:.2f}); nearest: {near}, "
+              f"{recognised[near]['value']:.2f}."]  # fmt: skip
     return Study("Which family serves which style?", answer, found, [Section("Styles", text, tables=tables)])
 
 
@@ -104,10 +104,10 @@ def _with_styles(c: Comparison, split: Split, labelled: bool) -> Prosody:
 
 
 def _classifier(known: Prosody):
-    """A function of a set of prosody: balanced accuracy with which styles are heard in it, mean over samples; and the
-    styles that it knows. Where these are fewer than two, the function gives None."""
+    """A function of a set of prosody and a seed: balanced accuracy with which styles are heard in it, mean over
+    samples, with the interval of bootstrap.interval; and the styles that it knows. Where these are fewer than two, the
+    function gives (None,)."""
     from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import balanced_accuracy_score
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -115,15 +115,18 @@ def _classifier(known: Prosody):
     names, counts = np.unique(y, return_counts=True)
     usable = names[counts >= LEAST]
     if len(usable) < 2:
-        return (lambda _: None), usable
+        return (lambda _, __: (None,)), usable
     keep = np.isin(y, usable)
     model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=2000))
     model.fit(x[keep], y[keep])
 
-    def accuracy(prosody: Prosody) -> float:
-        y = _styles(prosody)
-        keep = np.isin(y, usable)
-        return float(np.mean([balanced_accuracy_score(y[keep], model.predict(x[keep])) for x in _features(prosody)]))
+    def accuracy(prosody: Prosody, seed: int) -> Estimate:
+        first = np.unique(prosody.utterance, return_index=True)[1]
+        style, (group, n_groups) = prosody.style[first], grouped(prosody.group[first])
+        right = np.mean([model.predict(x) == style for x in _features(prosody)], axis=0)
+        of = style[:, None] == np.intersect1d(usable, style)
+        sums = [group_sums(x, group, n_groups) for x in (right[:, None] * of, of.astype(float))]
+        return interval(lambda right, n: np.mean(right / n, axis=1), sums, draws(n_groups, DRAWS, seed))
 
     return accuracy, usable
 
