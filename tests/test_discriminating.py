@@ -58,8 +58,10 @@ def test_headings_are_marked():
     found += [row(*FLOOR, metric="js_half"), row("control:shuffled", 0.09, 0.08, 0.1, metric="js_half")]
     _, header, _ = headline(found, "prosody")[0]
     assert header == ["", "τ", "JS" + MARK, "JS halves"] and MARK.strip() in FOOTNOTE
-    (_, _, cells) = judged(found, "prosody")[0]
-    assert cells == [
-        ["log_f0", "js", "Floor: oracle halves", "shuffled"],
-        ["log_f0", "js_half", "Floor: oracle halves", "none"],
+    (_, header, cells) = judged(found, "prosody")[0]
+    assert header[2:5] == ["Flow", "Control: oracle shuffled", "Floor: oracle halves"]
+    assert [line[:3] + line[5:] for line in cells] == [
+        ["log_f0", "js", "0.030\n0.020–0.040", "Floor: oracle halves", "shuffled"],
+        ["log_f0", "js_half", "–", "Floor: oracle halves", "none"],
     ]
+    assert cells[1][3] == "0.090\n0.080–0.100"

@@ -120,9 +120,7 @@ def headline(rows: Sequence[dict], task: str, chosen: dict[Key, float] | None = 
     does not discriminate (discriminating.py) ends in MARK, which FOOTNOTE explains; STARRED explains the star behind
     the value of a family that differs significantly from the best (significance.py)."""
     lines, of_lines = shown(rows, task, chosen or {}, split)
-    order = list(LABELS)
-    lines.sort(key=lambda line: (order.index(line[0]) if line[0] in order else len(order), str(line[1]), line[2] or 0))
-    runs = {family: {r for f, r, _ in lines if f == family} for family, _, _ in lines}
+    lines.sort(key=_order)
     at = {(r["family"], r["run"], r["temperature"], r["feature"], r["metric"]): r for r in of_lines}
     # Likelihoods are the model's, at no temperature: they stand in the line of any.
     bits = {(r["family"], r["run"], r["feature"]): r for r in of_lines if r["metric"] == "bits_per_dim"}
@@ -136,13 +134,12 @@ def headline(rows: Sequence[dict], task: str, chosen: dict[Key, float] | None = 
         columns = {h: column for h, column in columns.items() if column in present}
         cells = []
         for family, run, temperature in lines:
-            of = f"mean of {len(runs[family]) - 1} runs" if run is None else run
-            label = LABELS.get(family, family) + (f" ({of})" if len(runs[family]) > 1 else "")
             found = [
                 bits.get((family, run, f)) if m == "bits_per_dim" else at.get((family, run, temperature, f, m))
                 for f, m in columns.values()
             ]
             values = [figure(row, STAR * (id(row) in stars)) for row in found]
+            label = _name((family, run, temperature), lines)
             cells.append([label, "" if temperature is None else f"{temperature:g}", *values])
         marked = {c for c in columns.values() if c in verdicts and verdicts[c].discriminates is False}
         header = ["", "τ", *(h + MARK * (column in marked) for h, column in columns.items())]
@@ -151,13 +148,33 @@ def headline(rows: Sequence[dict], task: str, chosen: dict[Key, float] | None = 
 
 
 def judged(rows: Sequence[dict], task: str, chosen: dict[Key, float] | None = None, split: str = "test") -> Tables:
-    """One table of all metrics that discriminating.py can judge, and the controls that reach the reference."""
+    """One table of all metrics that discriminating.py can judge: every system's figure, what the controls were compared
+    with, and those that reach it."""
+    lines, of_lines = shown(rows, task, chosen or {}, split)
+    lines.sort(key=_order)
+    at = {(*(r[f] for f in ("family", "run", "temperature")), r["feature"], r["metric"]): r for r in of_lines}
     cells = []
-    for (feature, metric), verdict in discriminating(shown(rows, task, chosen or {}, split)[1]).items():
+    for (feature, metric), verdict in discriminating(of_lines).items():
         if verdict.discriminates is not None:
+            figures = [figure(at.get((*line, feature, metric))) for line in lines]
             reached = ", ".join(name.removeprefix("control:") for name in verdict.reached_by)
-            cells.append([feature, metric, LABELS.get(verdict.reference, verdict.reference), reached or "none"])
-    return [(task.capitalize(), ["feature", "metric", "compared with", "reached by"], cells)]
+            reference = LABELS.get(verdict.reference, verdict.reference)
+            cells.append([feature, metric, *figures, reference, reached or "none"])
+    systems = [_name(line, lines) for line in lines]
+    return [(task.capitalize(), ["feature", "metric", *systems, "compared with", "reached by"], cells)]
+
+
+def _order(line: tuple[str, str | None, float | None]) -> tuple:
+    order = list(LABELS)
+    return order.index(line[0]) if line[0] in order else len(order), str(line[1]), line[2] or 0
+
+
+def _name(line: tuple[str, str | None, float | None], lines: Sequence[tuple]) -> str:
+    """The family, with its run where it has several among the lines."""
+    family, run, _ = line
+    runs = {r for f, r, _ in lines if f == family}
+    of = f"mean of {len(runs) - 1} runs" if run is None else run
+    return LABELS.get(family, family) + (f" ({of})" if len(runs) > 1 else "")
 
 
 def shown(

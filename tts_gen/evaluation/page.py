@@ -9,7 +9,7 @@ from tts_gen.evaluation import diagnosis, plots, rows, significance
 from tts_gen.evaluation.compare import generated_mels, generated_prosody
 from tts_gen.evaluation.comparison import Comparison
 from tts_gen.evaluation.generate import oracle_prosody, sayable
-from tts_gen.evaluation.headline import LABELS, headline, judged, shown
+from tts_gen.evaluation.headline import LABELS, Tables, headline, judged, shown
 from tts_gen.evaluation.metrics import edges_for
 from tts_gen.evaluation.prosody import Prosody
 from tts_gen.evaluation.report import HOW_TO_READ, HOW_TO_READ_MELS, Section, commands, write_report
@@ -29,8 +29,8 @@ def write_page(
     c: Comparison, found: list[dict], chosen: dict[str, float], command_lines: list[str], banner: str | None = None,
     speech: list[tuple[str, str, Path]] = (), vocoder=None,
 ) -> Path:  # fmt: skip
-    """OUT/report.html and OUT/significance.{csv,md,tex}. `speech`: (sentence, system, wav) of synthesised ones;
-    `vocoder` makes the held-out mels audible."""
+    """OUT/report.html, OUT/discriminating.md and OUT/significance.{csv,md,tex}. `speech`: (sentence, system, wav) of
+    synthesised ones; `vocoder` makes the held-out mels audible."""
     split = Split.read(c.store, c.split)
     sections = []
     if c.of_task("prosody"):
@@ -46,7 +46,7 @@ def write_page(
     sections.append(_training_section(c))
     tables = [table for task in ("prosody", "acoustic") for table in judged(found, task, _by_run(c, chosen), c.split)]
     if any(cells for *_, cells in tables):
-        sections.append(Section("Which metrics discriminate", _JUDGED, tables=tables, collapsed=True))
+        sections.append(_judged_section(c, tables))
     tests = [test for of in at_chosen.values() for test in significance.differences(of)]
     if tests:
         sections.append(_tests_section(c, tests))
@@ -213,6 +213,13 @@ def _diagnosis_section(found: list[dict], at_chosen: dict[str, list[dict]]) -> S
     sentences = [f.sentence for f in every if f.found] or ["No sign of failure was found."]
     text = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)
     return Section("Diagnosis", text, tables=[("Signs of failure", *diagnosis.table(every))])
+
+
+def _judged_section(c: Comparison, tables: Tables) -> Section:
+    """Written to files of their own too."""
+    tables = [(caption, header, cells) for caption, header, cells in tables if cells]
+    write_text(c.out / "discriminating.md", f"{_JUDGED}\n\n{rows.markdown_tables(tables)}")
+    return Section("Which metrics discriminate", _JUDGED, tables=tables, collapsed=True)
 
 
 def _tests_section(c: Comparison, tests: list[dict]) -> Section:

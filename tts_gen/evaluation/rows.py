@@ -102,6 +102,11 @@ def markdown(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(header), "|" + " --- |" * len(header), *map(line, cells)]) + "\n"
 
 
+def markdown_tables(tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]]) -> str:
+    """Tables (caption, header, cells) one below the other."""
+    return "\n".join(f"**{caption}**\n\n{markdown(header, cells)}" for caption, header, cells in tables)
+
+
 def table(rows: Sequence[dict], digits: int | None = 4) -> tuple[list[str], list[list[str]]]:
     """Header and cells of all rows: floats to that many significant digits (None: all), null as an empty cell."""
 

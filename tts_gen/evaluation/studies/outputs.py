@@ -36,9 +36,8 @@ def write(study: Study, c: Comparison, command_line: str, console: Console | Non
     rows.write(study.rows, c.out / "summary.json")
     rows.write_csv(study.rows, c.out / "summary.csv")
     tables = [table for section in study.sections if not section.collapsed for table in section.tables]
-    text = "\n".join(f"**{caption}**\n\n{rows.markdown(header, cells)}" for caption, header, cells in tables)
     answer = "".join(f"- {sentence}\n" for sentence in study.answer)
-    (c.out / "tables.md").write_text(f"# {study.title}\n\n{answer}\n{text}", encoding="utf-8")
+    (c.out / "tables.md").write_text(f"# {study.title}\n\n{answer}\n{rows.markdown_tables(tables)}", encoding="utf-8")
     (c.out / "tables.tex").write_text("\n".join(latex(*table) for table in tables), encoding="utf-8")
     _to_tensorboard(study, c.out)
     print_tables(tables, console)
