@@ -45,9 +45,10 @@ class SpeakerEmbeddings:
         vectors of one length, naming the key."""
         path, vectors = Path(path), {}
         try:
-            with np.load(path, allow_pickle=False) as file:
-                for key in file.files if isinstance(file, np.lib.npyio.NpzFile) else ():
-                    vectors[key] = unit(file[key], f"{path}: {key}")
+            file = np.load(path, allow_pickle=False)
+            if isinstance(file, np.lib.npyio.NpzFile):  # else a single array
+                with file:
+                    vectors = {key: unit(file[key], f"{path}: {key}") for key in file.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"{path}: cannot be read as .npz ({error}); docs/OWN_DATA.md makes one") from error
         if not vectors:
