@@ -43,8 +43,8 @@ class Controls:
     phonemes: bool = False
     """whether the texts are phones, written as in a manifest's `phonemes`"""
     speaker_embedding: tuple[float, ...] = ()
-    """a voice of any length [E], for runs trained with speaker embeddings; pitch is in the range of `speaker`, None:
-    of all speakers together. Empty: that of `speaker`"""
+    """a voice [E] of any norm, for runs trained with speaker embeddings; pitch is in the range of `speaker`, None: of
+    "unknown". Empty: the voice of `speaker`"""
 
     def __post_init__(self) -> None:
         """Raises UserError for values with which nobody speaks."""
