@@ -20,12 +20,14 @@ from tts_gen.decoders import DECODERS
 from tts_gen.evaluation.comparison import open_comparison
 from tts_gen.evaluation.generate import prosody_samples
 from tts_gen.evaluation.likelihood import log_prob
+from tts_gen.evaluation.proxies import PROXIES, Missing
 from tts_gen.evaluation.studies.transfer import Heard
 from tts_gen.export import load
 from tts_gen.features.embeddings import SpeakerEmbeddings, read_vector
 from tts_gen.features.store import FeatureStore
 from tts_gen.speech import sources
 from tts_gen.synthesis import Controls
+from tts_gen.vocoders import write_wav
 
 E = 5
 KEY = jax.random.key(0)
@@ -429,3 +431,38 @@ def test_an_exported_run_speaks_alike(pair, tmp_path, monkeypatch, capsys):
     np.testing.assert_allclose(other["log_f0"], expected.log_f0, atol=1e-4)
     with pytest.raises(ValueError, match=r"shape \(3,\); give 5 finite values"):
         model(PHONES, speaker_embedding=[1, 2, 3])
+
+
+# tts-gen embed
+
+
+def has_resemblyzer() -> bool:
+    try:
+        PROXIES["speaker_similarity"].version()
+    except Missing:
+        return False
+    return True
+
+
+def test_what_cannot_be_embedded_is_told(plain, tmp_path, monkeypatch, capsys):
+    for source, out in ((plain.root, "v.npy"), (tmp_path / "a.wav", "v.npz")):
+        code, said = tts_gen(monkeypatch, capsys, "embed", source, tmp_path / out)
+        assert code == command.FAILED and "name a file that ends in" in said
+    code, said = tts_gen(monkeypatch, capsys, "embed", tmp_path / "a.wav", tmp_path / "v.npy")
+    expected = "a.wav: missing audio" if has_resemblyzer() else "missing: pip install --no-deps resemblyzer"
+    assert code == command.FAILED and expected in said and not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not has_resemblyzer(), reason="needs resemblyzer")
+def test_recordings_are_embedded(tmp_path, monkeypatch, capsys):
+    store, rng = make_store(tmp_path / "store", train=3, held_out=1), np.random.default_rng(0)
+    for entry in store.index:
+        write_wav(Path(entry.audio), rng.uniform(-0.5, 0.5, 16000).astype(np.float32), 16000)
+    assert tts_gen(monkeypatch, capsys, "embed", store.root, tmp_path / "v.npz")[0] == command.DONE
+    found = SpeakerEmbeddings.read(tmp_path / "v.npz")
+    found.check(store, ("train", "val", "test"))
+    assert tts_gen(monkeypatch, capsys, "embed", store.index[1].audio, tmp_path / "v.npy")[0] == command.DONE
+    np.testing.assert_allclose(read_vector(tmp_path / "v.npy"), found.of(store.index[1]), atol=1e-5)
+    Path(store.index[2].audio).unlink()
+    code, said = tts_gen(monkeypatch, capsys, "embed", store.root, tmp_path / "w.npz")
+    assert code == command.FAILED and "train2.wav: missing audio" in said and not (tmp_path / "w.npz").exists()
