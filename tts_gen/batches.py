@@ -229,11 +229,14 @@ def frame_arrays(duration: np.ndarray, offset: np.ndarray, frames: int) -> dict[
 
 def _phoneme_arrays(utterances: Sequence[Features], positions: int) -> dict[str, np.ndarray]:
     names = ("phoneme", "stress", "edge", "punctuation", "duration")
+    vectors = [u.speaker_embedding for u in utterances]
+    embedded = {} if vectors[0] is None else {"speaker_embedding": np.stack(vectors)}
     return {n: _stack([getattr(u, n) for u in utterances], positions).astype(np.int32) for n in names} | {
         "voiced": _stack([u.voiced for u in utterances], positions),
         "length": np.array([len(u.phoneme) for u in utterances], np.int32),
         "speaker": np.array([u.speaker for u in utterances], np.int32),
         "style": np.array([u.style for u in utterances], np.int32),
+        **embedded,
     }
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import os
 import sys
 from pathlib import Path
 
@@ -48,6 +49,14 @@ def _inspect(options: argparse.Namespace) -> None:
     from tts_gen.inspection.page import inspect
 
     print(inspect(options.directory, options.out))
+
+
+def _embed(options: argparse.Namespace) -> None:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of the workers: products are small, threads only wait
+
+    from tts_gen.evaluation.embed import embed
+
+    print(embed(options.source, options.out, options.workers))
 
 
 def _metrics(options: argparse.Namespace) -> None:
@@ -159,6 +168,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("directory", type=Path, metavar="DIR")
     sub.add_argument("--out", type=Path, metavar="PAGE", help="DIR/inspect.html if not given")
+
+    sub = subcommand("embed", _embed, "speaker embeddings for --data.speaker-embeddings, by resemblyzer's encoder")
+    sub.add_argument("source", type=Path, metavar="SOURCE", help="prepared corpus, or one recording")
+    sub.add_argument("out", type=Path, metavar="FILE", help="to write: .npz of a corpus, .npy of a recording")
+    sub.add_argument("--workers", type=command.count, default=2)
 
     speech.add(commands)
 

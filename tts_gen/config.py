@@ -99,6 +99,9 @@ class Data:
     utterances: int = 0
     """train on that many utterances of the training split, drawn by train.seed, a smaller number's among a larger's; 0:
     on all. Statistics and inventory stay those of the whole split"""
+    speaker_embeddings: str = ""
+    """.npz file of a vector for each speaker or utterance, which stands for the table of speakers
+    (features/embeddings.py); empty: the table"""
 
     def __post_init__(self):
         limit("data", self, row_multiple=COUNT, context=(0, math.inf), max_phonemes=COUNT, utterances=(0, math.inf))

@@ -114,6 +114,8 @@ def _evaluate(arguments: Sequence[str]) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories")
     parser.add_argument("--out", type=Path, required=True, help="summary.json, report.html, samples/ go here")
     parser.add_argument("--features", type=Path, help="feature store, if not the one the first run was trained on")
+    vectors = "speaker embeddings, if not the file that the runs were trained with"
+    parser.add_argument("--speaker-embeddings", type=Path, metavar="FILE", help=vectors)
     parser.add_argument("--temperatures", type=command.temperatures, default=(0.0, 0.333, 0.667, 0.8, 1.0, 1.2))
     parser.add_argument("--mel-temperatures", type=command.temperatures, help="for mels, if fewer than --temperatures")
     parser.add_argument(
@@ -167,6 +169,7 @@ def _evaluate(arguments: Sequence[str]) -> None:
         ode_likelihood=options.ode_likelihood,
         mel_temperatures=options.mel_temperatures,
         guidance=options.guidance,
+        embeddings=options.speaker_embeddings,
     )
     shown = " ".join(["python eval.py", *map(shlex.quote, arguments)])
     if study:

@@ -25,7 +25,8 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, batch: dict[str, jax.Array], mask: jax.Array, rng: jax.Array | None) -> jax.Array:
         """`batch`: phoneme, stress, edge, punctuation [B, N]; speaker, style [B]. `mask` [B, N]. `rng` None: no
-        dropout, of labels neither. The dtype is that of the tables."""
+        dropout, of labels neither. The dtype is that of the tables. With speaker_embedding [B, E] in the batch, its
+        projection stands for the speaker's row, its bias for `unknown` where it is zeros."""
         c = self.config
         tables = {"phoneme": self.phonemes, "stress": STRESSES, "edge": EDGES, "punctuation": PUNCTUATIONS}
         x = sum(nn.Embed(size, c.width, name=name)(batch[name]) for name, size in tables.items())
@@ -33,7 +34,11 @@ class Encoder(nn.Module):
         if rng is not None and c.label_dropout > 0:
             label_key, rng = draws.split(rng, 2)
             known = draws.uniform(label_key, batch["speaker"].shape) >= c.label_dropout
-        voice = nn.Embed(self.speakers, c.width, name="speaker")(known * batch["speaker"])
+        if "speaker_embedding" in batch:
+            vector = jnp.asarray(known)[..., None] * batch["speaker_embedding"]
+            voice = nn.Dense(c.width, name="speaker")(vector.astype(x.dtype))
+        else:
+            voice = nn.Embed(self.speakers, c.width, name="speaker")(known * batch["speaker"])
         voice += nn.Embed(self.styles, c.width, name="style")(known * batch["style"])
         x = x + voice[:, None]
         dropped = draws.dropout_masks(rng, c.dropout, c.conv_layers + 2 * c.layers, x.shape, x.dtype)

@@ -37,6 +37,8 @@ def _with_rows(old: dict, known: Inventory, fresh: dict, inventory: Inventory, w
     encoder = dict(old["encoder"])
     for table, field in TABLES.items():
         before, after = getattr(known, field), getattr(inventory, field)
+        if "embedding" not in fresh["encoder"][table]:  # speakers by embeddings have no rows
+            continue
         rows, own = np.array(fresh["encoder"][table]["embedding"]), np.asarray(encoder[table]["embedding"])
         if rows.shape[1:] == own.shape[1:]:
             shared = [(after.index(name), before.index(name)) for name in before if name in after]

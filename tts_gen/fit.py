@@ -17,6 +17,7 @@ from tts_gen import parallel, runs, tasks, training
 from tts_gen.batches import TrainingBatches, validation_batches
 from tts_gen.checkpoint import folder_of, saved_steps
 from tts_gen.config import Config, UserError
+from tts_gen.features.embeddings import FINGERPRINT, open_store, write_speakers
 from tts_gen.features.files import locked, read_json, write_json
 from tts_gen.features.inventory import Inventory
 from tts_gen.features.stats import Stats
@@ -35,12 +36,15 @@ def train(c: Config, run: Path, inspect: Callable | None = None) -> None:
     """
     if c.train.checkpoints:  # absolute in the run's config.json: it is read from anywhere
         c = replace(c, train=replace(c.train, checkpoints=str(folder_of(run, c.train.checkpoints))))
-    mine = {name: value for name, value in _flat(config_to_dict(c)).items() if name != "data.features"}
+    paths = ("data.features", "data.speaker_embeddings")
+    mine = {name: value for name, value in _flat(config_to_dict(c)).items() if name not in paths}
     parallel.check_same({"--workdir": str(run)} | mine)
     with ExitStack() as stack:
         error, model = "", None
         try:
-            store = FeatureStore(c.data.features)
+            store = open_store(c.data)
+            if store.embeddings:
+                store.embeddings.check(store, ("train", "val"))
             task = tasks.build(c, store.inventory, store.stats)
             batches = TrainingBatches(store, c, jax.process_index(), jax.process_count())
             Plan.build(store, c, "val")  # training stops for nothing else that could be known before
@@ -62,6 +66,8 @@ def train(c: Config, run: Path, inspect: Callable | None = None) -> None:
         except (UserError, OSError) as found:
             error = str(found)
         parallel.agree(error)
+        vectors = store.embeddings.fingerprint if store.embeddings else None
+        parallel.check_same({"data.speaker_embeddings": vectors})
         validation = functools.partial(
             validation_batches, store, c, process=jax.process_index(), processes=jax.process_count()
         )
@@ -76,6 +82,9 @@ def model_of(c: Config, run: Path, store: FeatureStore, task: tasks.Task, inspec
             kind = source.config.task
             raise UserError(f"train.init_from: {source.path} is of the {kind} task; give a run of the {c.task} task")
         store.audio.check_equal(source.audio, str(store.root), str(source.path))
+        if (source.speaker_embeddings is None) != (store.embeddings is None):
+            has, give = ("a table of speakers", "leave out") if store.embeddings else ("speaker embeddings", "give")
+            raise UserError(f"train.init_from: {source.path} has {has}, this run not; {give} data.speaker_embeddings")
         old, where = jax.tree.map(np.asarray, source.variables["params"]), str(source.path)
         adapt = lambda fresh: carry_over(old, source.inventory, fresh, store.inventory, where)  # noqa: E731
     look = lambda params, step, writer: inspect(task, {"params": params}, step, writer)  # noqa: E731
@@ -98,17 +107,24 @@ def model_of(c: Config, run: Path, store: FeatureStore, task: tasks.Task, inspec
 def write_run(c: Config, run: Path, store: FeatureStore) -> None:
     """Saves what the run is; on resuming, refuses a change that would break it, and tells others."""
     path, features = run / "config.json", {"index_sha256": store.fingerprint, "utterances": len(store.index)}
+    if store.embeddings:
+        features[FINGERPRINT] = store.embeddings.fingerprint
     folder = folder_of(run, c.train.checkpoints)
     before = config_from_dict(read_json(path), str(path)) if path.exists() else None
     if before and saved_steps(folder_of(run, before.train.checkpoints)):
         _check_resumable(before, c, path)
         inventory, stats = Inventory.load(run / "inventory.json"), Stats.load(run / "stats.json")
         runs.check_features(run, runs.audio_of(run), inventory, stats, store)
-        if (run / "features.json").exists() and read_json(run / "features.json") != features:
-            known = read_json(run / "features.json")["utterances"]
+        if (run / "features.json").exists() and (known := read_json(run / "features.json")) != features:
+            if (was := known.get(FINGERPRINT)) != features.get(FINGERPRINT):
+                raise UserError(
+                    f"data.speaker_embeddings is {c.data.speaker_embeddings or 'empty'}, but {run} was started with "
+                    f"{'other vectors; give the file as it was' if was else 'none; leave it out'}, or a new --workdir"
+                )
             raise UserError(
-                f"{store.root} changed since {run} was started ({known} utterances then, {len(store.index)} now): its "
-                f"batches would be others. Give the store as it was, or train a new run with --train.init-from {run}"
+                f"{store.root} changed since {run} was started ({known['utterances']} utterances then, "
+                f"{len(store.index)} now): its batches would be others. Give the store as it was, or train a new run "
+                f"with --train.init-from {run}"
             )
     elif steps := saved_steps(folder):
         raise UserError(
@@ -121,11 +137,13 @@ def write_run(c: Config, run: Path, store: FeatureStore) -> None:
     store.stats.save(run / "stats.json")
     store.inventory.save(run / "inventory.json")
     write_json(run / "features.json", features)
+    if store.embeddings:
+        write_speakers(run, store.embeddings.of_speakers(store))
     write_json(path, config_to_dict(c))
 
 
 RESUMABLE = {
-    "data.features",
+    "data.features", "data.speaker_embeddings",
     *(f"train.{name}" for name in (
         "steps", "init_from", "accumulate", "remat", "fsdp", "log_every", "save_every", "keep_latest", "keep_best",
         "sample_every", "max_skipped", "step_limit", "measure_peak",

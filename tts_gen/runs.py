@@ -1,6 +1,7 @@
 """A run directory: all that evaluation and synthesis need of a trained model.
 
 config.json audio.json stats.json inventory.json features.json     what the model was built from
+speaker_embeddings.npy                                             [S, E], where data.speaker_embeddings is given
 checkpoints/ metrics.jsonl spikes.jsonl tensorboard/               what training wrote
 
 A joint run (text to mel, made by `tts-gen convert`) has config.json, audio.json, symbols.json and checkpoints/.
@@ -23,6 +24,7 @@ from tts_gen import config, flat, joint, tasks
 from tts_gen.checkpoint import Checkpoints
 from tts_gen.config import Audio, Config, UserError
 from tts_gen.decoders import DECODERS
+from tts_gen.features.embeddings import SpeakerEmbeddings, read_speakers
 from tts_gen.features.files import read_json, write_json
 from tts_gen.features.inventory import Inventory
 from tts_gen.features.stats import Stats
@@ -86,6 +88,10 @@ class Run:
     step: int
     guidance: float | None = None
     """scale of classifier-free guidance; None: off"""
+    speaker_embeddings: np.ndarray | None = None
+    """[S, E] of length 1, of the inventory's speakers; None: they are a table of parameters"""
+    embeddings: SpeakerEmbeddings | None = None
+    """the utterances', where the run is evaluated on them"""
 
     @property
     def label(self) -> str:
@@ -145,7 +151,9 @@ def load(run: str | Path, overrides: dict[str, Any] | None = None, guidance: flo
     t = c.train
     checkpoints = Checkpoints(run, t.checkpoints, t.keep_latest, t.keep_best, t.best_metric, reading=True)
     variables, step = _parameters(checkpoints)
-    return Run(run, c, audio_of(run), inventory, stats, tasks.build(c, inventory, stats), variables, step, scale)
+    speakers = read_speakers(run, len(inventory.speakers)) if c.data.speaker_embeddings else None
+    task = tasks.build(c, inventory, stats)
+    return Run(run, c, audio_of(run), inventory, stats, task, variables, step, scale, speakers)
 
 
 def _guidance(run: Path, c: Config | Joint, scale: float) -> float | None:

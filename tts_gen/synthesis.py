@@ -12,6 +12,7 @@ from tts_gen.batches import whole_batches
 from tts_gen.config import UserError, limit
 from tts_gen.corpora import espeak
 from tts_gen.features.durations import round_durations, whole_frames
+from tts_gen.features.embeddings import unit
 from tts_gen.features.store import Features
 from tts_gen.runs import JointRun, Run, check_temperature
 from tts_gen.text.classes import ARPABET_VOWELS
@@ -41,6 +42,9 @@ class Controls:
     """espeak-ng's voice that reads the texts, for runs whose phones are IPA"""
     phonemes: bool = False
     """whether the texts are phones, written as in a manifest's `phonemes`"""
+    speaker_embedding: tuple[float, ...] = ()
+    """a voice [E] of any norm, for runs trained with speaker embeddings; pitch is in the range of `speaker`, None: of
+    "unknown". Empty: the voice of `speaker`"""
 
     def __post_init__(self) -> None:
         """Raises UserError for values with which nobody speaks."""
@@ -96,16 +100,37 @@ def intone(sentences: Sequence[Features], prosody: Run, controls: Controls, part
     """Sentences that `read` made, with sampled prosody; `part`: of a longer list, each with draws of its own."""
     check_temperature(controls.prosody_temperature)
     key, _ = _keys(controls, part)
+    sentences = with_embedding(sentences, prosody, controls)
     return add_prosody(sentences, prosody, key, controls.prosody_temperature, controls.pace)
 
 
 def voice(sentences: Sequence[Features], acoustic: Run, controls: Controls, part: int = 0) -> list[Spoken]:
     """Mels of sentences that have prosody, whose pitch is moved as asked; `part` as for `intone`."""
     check_temperature(controls.acoustic_temperature)
-    sentences = [moved(u, controls.pitch, controls.pitch_range) for u in sentences]
+    sentences = [moved(u, controls.pitch, controls.pitch_range) for u in with_embedding(sentences, acoustic, controls)]
     _, key = _keys(controls, part)
     mels = mels_of(sentences, acoustic, key, controls.acoustic_temperature)
     return [Spoken(u, mel) for u, mel in zip(sentences, mels, strict=True)]
+
+
+def with_embedding(sentences: Sequence[Features], run: Run, controls: Controls) -> list[Features]:
+    """Sentences with the speaker embedding that the run reads, if it reads any: the one that is asked for, or their
+    speaker's. Raises UserError for one that the run cannot read."""
+    asked, vectors = controls.speaker_embedding, run.speaker_embeddings
+    if vectors is None and asked:
+        raise UserError(
+            f"{run.path} has a table of speakers and takes no speaker embedding; name one of its speakers, or give a "
+            "run trained with --data.speaker-embeddings"
+        )
+    if vectors is None:
+        return list(sentences)
+    if asked and len(asked) != vectors.shape[1]:
+        raise UserError(
+            f"the speaker embedding has {len(asked)} values; {run.path} was trained with {vectors.shape[1]}: make it "
+            "as those were made"
+        )
+    voice = unit(asked, "the speaker embedding") if asked else None
+    return [replace(u, speaker_embedding=vectors[u.speaker] if voice is None else voice) for u in sentences]
 
 
 def _keys(controls: Controls, part: int) -> jax.Array:
@@ -146,7 +171,8 @@ def speak_joint(
     that its symbols cannot write (naming it), an unknown speaker, a run of another task, and what such a model cannot
     do."""
     check_runs({"joint": run})
-    cannot = {"style": controls.style is not None, "pitch": controls.pitch != 0, "range": controls.pitch_range != 1}
+    cannot = {"style": controls.style is not None, "pitch": controls.pitch != 0, "range": controls.pitch_range != 1,
+              "speaker-embedding": bool(controls.speaker_embedding)}  # fmt: skip
     for name, asked in cannot.items():
         if asked:
             raise UserError(f"{run.path} is a joint run, which has no {name} to choose; leave out --{name}")
@@ -163,8 +189,11 @@ def speak_joint(
 
 
 def labels(run: Run, controls: Controls) -> tuple[int, int]:
-    """Ids of speaker and style. A speaker that is not named is the only one there is; a style, the unlabelled one."""
+    """Ids of speaker and style. A speaker that is not named is the only one there is, or `unknown` for a voice of its
+    own; a style, the unlabelled one."""
     speaker, named = controls.speaker, run.inventory.speakers[1:]
+    if controls.speaker_embedding:
+        named = ()
     if speaker is None and len(named) > 1:
         raise UserError(
             f"{run.path} has several speakers; name one with --speaker: {', '.join(run.inventory.speakers)}"

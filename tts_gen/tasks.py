@@ -85,7 +85,8 @@ class Task(nn.Module):
         cond, mask = self._padded_condition(batch)
         if guidance is None:
             return self.decoder.sample(cond, mask, rng, temperature)
-        unlabelled = batch | {name: jnp.zeros_like(batch[name]) for name in ("speaker", "style")}
+        labels = {"speaker", "style", "speaker_embedding"} & batch.keys()
+        unlabelled = batch | {name: jnp.zeros_like(batch[name]) for name in labels}
         null, _ = self._padded_condition(unlabelled)
         return self.decoder.sample(cond, mask, rng, temperature, null, guidance)
 

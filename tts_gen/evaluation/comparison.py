@@ -1,12 +1,14 @@
 """What an evaluation compares, and how: runs of one corpus, temperatures, samples, split."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tts_gen import runs
 from tts_gen.config import UserError
 from tts_gen.evaluation.split import Split
+from tts_gen.features.embeddings import FINGERPRINT, SpeakerEmbeddings
+from tts_gen.features.files import read_json
 from tts_gen.features.store import FeatureStore
 from tts_gen.runs import AnyRun, Run
 
@@ -63,11 +65,11 @@ class Comparison:
 def open_comparison(
     paths: Sequence[Path], out: Path, temperatures: Sequence[float], samples: int, split: str, seed: int,
     features: Path | None = None, solver: dict | None = None, ode_likelihood: bool = False,
-    mel_temperatures: Sequence[float] | None = None, guidance: float = 0.0,
+    mel_temperatures: Sequence[float] | None = None, guidance: float = 0.0, embeddings: Path | None = None,
 ) -> Comparison:  # fmt: skip
     """`solver`: decoder fields for the runs that have one. `mel_temperatures`: where mels are not sampled at all of
     `temperatures`; each costs as much as a whole sweep of prosody. `guidance`: scale of classifier-free guidance, of
-    samples; likelihoods are the model's own.
+    samples; likelihoods are the model's own. `embeddings`: speaker embeddings, if not the file that runs trained with.
 
     Raises UserError for a directory that is no run, runs that do not fit the features, two runs of one name, a solver
     that a family does not have, runs that cannot be guided, and temperatures below 0.
@@ -92,8 +94,32 @@ def open_comparison(
         runs.check_features(run.path, run.audio, run.inventory, run.stats, store)
     for run in loaded:
         store.audio.check_equal(run.audio, str(store.root), str(run.path))
+    loaded = [_with_embeddings(run, store, split, embeddings) for run in loaded]
     mels = tuple(mel_temperatures or temperatures)
     return Comparison(out, store, loaded, tuple(temperatures), mels, samples, split, seed, ode_likelihood)
+
+
+def _with_embeddings(run: AnyRun, store: FeatureStore, split: str, given: Path | None) -> AnyRun:
+    """A run that was trained with speaker embeddings, with those of the utterances to evaluate on. Raises UserError
+    where they are not to be had, or others than were trained with and not `given`."""
+    if not isinstance(run, Run) or run.speaker_embeddings is None:
+        return run
+    path = given or Path(run.config.data.speaker_embeddings)
+    if not path.is_file():
+        raise UserError(
+            f"{run.path} was trained with the speaker embeddings {path}, which are not there (seen from {Path.cwd()}): "
+            "name them with --speaker-embeddings FILE"
+        )
+    found, width = SpeakerEmbeddings.read(path), run.speaker_embeddings.shape[1]
+    if found.vectors.shape[1] != width:
+        raise UserError(f"{path}: vectors have {found.vectors.shape[1]} values; {run.path} was trained with {width}")
+    if not given and found.fingerprint != read_json(run.path / "features.json").get(FINGERPRINT):
+        raise UserError(
+            f"{path} changed since {run.path} was trained with it: put it back as it was, or, if these vectors are "
+            f"meant, give --speaker-embeddings {path}"
+        )
+    found.check(store, ("val", split))
+    return replace(run, embeddings=found)
 
 
 def _trained_on(run: Run) -> Path:

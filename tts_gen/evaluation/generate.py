@@ -52,7 +52,7 @@ def make_samples(
         """Normalised y [L, C] of each utterance."""
         result: list = [None] * len(part.positions)
         key, task = jax.random.fold_in(jax.random.key(seed), k), run.config.task
-        for places, batch in whole_batches(part.utterances, run.stats, task, longest, mesh.size):
+        for places, batch in whole_batches(part.read_by(run).utterances, run.stats, task, longest, mesh.size):
             lengths = batch["length"] if task == "prosody" else batch["frames"]
             rows = np.pad(first + places, (0, len(lengths) - len(places)))
             batch, rows = jax.device_put((batch, rows), parallel.over_rows(mesh))
@@ -145,7 +145,8 @@ def settings_of(run: Run, samples: int, seed: int) -> str:
     """All that samples depend on beside the utterances: weights and statistics of the run, solver, guidance, draws."""
     stats = zlib.crc32(repr(run.stats.to_dict()).encode())
     guidance = "" if run.guidance is None else f" guidance {run.guidance:g}"
-    return f"weights {_weights(run)} stats {stats} {run.config.decoder}{guidance} K {samples} seed {seed}"
+    speakers = "" if run.embeddings is None else f" speakers {run.embeddings.fingerprint}"
+    return f"weights {_weights(run)} stats {stats} {run.config.decoder}{guidance}{speakers} K {samples} seed {seed}"
 
 
 def identity_of(run: Run, split: Split, samples: int, seed: int) -> str:

@@ -70,7 +70,7 @@ def row_of(
 def _log_prob(run: Run, variables: dict, split: Split, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Nats, their standard error, and dimensions, [utterances] each."""
     found = np.zeros((3, len(split.utterances)))
-    for i, (places, batch) in enumerate(whole_batches(split.utterances, run.stats, run.config.task)):
+    for i, (places, batch) in enumerate(whole_batches(split.read_by(run).utterances, run.stats, run.config.task)):
         rng = jax.random.fold_in(jax.random.key(seed), i)
         found[:, places] = [x[: len(places)] for x in run.log_prob(variables, batch, rng)]
     return tuple(found)
@@ -81,7 +81,7 @@ def fitted_scale(run: Run, val: Split, seed: int) -> np.ndarray:
     (L2)."""
     total, count = 0.0, 0.0
     residual = jax.jit(lambda v, b, r: run.task.apply(v, b, r, method="residual"))
-    for i, (_, batch) in enumerate(whole_batches(val.utterances, run.stats, run.config.task)):
+    for i, (_, batch) in enumerate(whole_batches(val.read_by(run).utterances, run.stats, run.config.task)):
         error, mask = residual(run.variables, batch, jax.random.fold_in(jax.random.key(seed), i))
         size = np.abs(error) if run.label == "l1" else np.square(error)
         total, count = total + np.sum(size * mask[..., None], (0, 1)), count + np.sum(mask)

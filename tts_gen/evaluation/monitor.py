@@ -20,6 +20,7 @@ from tts_gen.evaluation.generate import flat_frames, oracle_prosody
 from tts_gen.evaluation.mel import mel_rows
 from tts_gen.evaluation.prosody import Prosody, prosody_rows
 from tts_gen.evaluation.split import Split
+from tts_gen.features.embeddings import open_store
 from tts_gen.features.store import FeatureStore
 from tts_gen.runs import Run
 
@@ -65,7 +66,7 @@ class Monitor:
         return {f"sample_{m}_{f}": values[f, m] for f, m in FIGURES if values.get((f, m)) is not None}
 
     def _prepare(self, task: Any, path: Path) -> None:
-        self.store = store = FeatureStore(self.config.data.features)
+        self.store = store = open_store(self.config.data)
         self.split = split = _chosen(store, self.config.task)
         stats, utterances = store.stats, list(split.utterances)
         phonemes = _padded([len(u.phoneme) for u in utterances])

@@ -9,6 +9,7 @@ import numpy as np
 
 from tts_gen.features.index import Entry
 from tts_gen.features.store import Features, FeatureStore
+from tts_gen.runs import Run
 
 
 class Lazy(Sequence):
@@ -60,6 +61,10 @@ class Split:
     def content(self) -> int:
         """A checksum of all that is known of the utterances."""
         return zlib.crc32(repr([(e.checksum, e.speaker, e.style) for e in self.entries]).encode())
+
+    def read_by(self, run: Run) -> "Split":
+        """These utterances with the speaker embeddings that `run` reads, if it reads any."""
+        return self if run.embeddings is None else replace(self, store=self.store.with_embeddings(run.embeddings))
 
     def only(self, places: Sequence[int] | slice) -> "Split":
         return replace(self, positions=self.positions[places])

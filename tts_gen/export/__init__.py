@@ -2,6 +2,7 @@
 
 sample.jax_export    StableHLO for all platforms by `jax.export`: batch and lengths symbols, seed and temperature inputs
 parameters.npy       [P], its first argument
+speaker_embeddings.npy     [S, E], where the run was trained with speaker embeddings
 model.json           phonemes, voices, statistics, mel definition: what inputs are made and outputs are read with
 load.py              makes a callable of the three (`tts_gen/export/load.py`); imports nothing of this package
 """

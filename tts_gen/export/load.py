@@ -55,6 +55,7 @@ class Speech(Model):
     def __init__(self, folder, about):
         super().__init__(folder, about)
         self._stats = {name: np.array(value, np.float32) for name, value in about["stats"].items()}
+        self._voices = np.load(folder / "speaker_embeddings.npy") if about.get("speaker_embedding") else None
 
     def _draw(self, batch, seed, temperature):
         """[L, C] in normalised units."""
@@ -67,14 +68,29 @@ class Speech(Model):
             raise ValueError(f"the model's output is not finite at temperature {temperature}; lower it")
         return y
 
-    def _text(self, phonemes, speaker, style):
-        """Batch of one sentence."""
+    def _text(self, phonemes, speaker, style, voice):
+        """Batch of one sentence; `voice`: None, or a speaker embedding."""
+        speaker = self.about["inventory"]["speakers"][0] if speaker is None and voice is not None else speaker
         columns = np.array(self._parse(phonemes.split() if isinstance(phonemes, str) else phonemes), np.int32)
         length = _padded(len(columns), SHORTEST_TEXT)
         names = ("phoneme", "stress", "edge", "punctuation")
         batch = {name: _row(column, length) for name, column in zip(names, columns.T)}
-        voice = {"speaker": self._id("speakers", speaker), "style": self._id("styles", style)}
-        return batch | {k: np.array([v], np.int32) for k, v in (voice | {"length": len(columns)}).items()}
+        labels = {"speaker": self._id("speakers", speaker), "style": self._id("styles", style)}
+        batch |= {k: np.array([v], np.int32) for k, v in (labels | {"length": len(columns)}).items()}
+        return batch | self._embedded(labels["speaker"], voice)
+
+    def _embedded(self, speaker, voice):
+        """What a model of speaker embeddings reads: the voice given, scaled to length 1, or its speaker's."""
+        if self._voices is None:
+            if voice is not None:
+                raise ValueError("the model has a table of speakers and takes no speaker embedding")
+            return {}
+        if voice is None:
+            return {"speaker_embedding": self._voices[speaker][None]}
+        voice, width = np.asarray(voice, np.float64), self._voices.shape[1]
+        if voice.shape != (width,) or not np.isfinite(voice).all() or not voice.any():
+            raise ValueError(f"the speaker embedding has shape {voice.shape}; give {width} finite values, not all 0")
+        return {"speaker_embedding": (voice / np.linalg.norm(voice)).astype(np.float32)[None]}
 
     def _parse(self, symbols):
         """(phoneme, stress, edge, punctuation) of each phoneme, written as in a manifest's field phonemes."""
@@ -112,9 +128,9 @@ class Speech(Model):
 
 
 class Prosody(Speech):
-    def __call__(self, phonemes, speaker=None, style=None, temperature=0.8, seed=0):
+    def __call__(self, phonemes, speaker=None, style=None, temperature=0.8, seed=0, speaker_embedding=None):
         """Phonemes -> log_f0 [N] (natural log of Hz, NaN where unvoiced) and duration [N] in whole frames."""
-        batch = self._text(phonemes, speaker, style)
+        batch = self._text(phonemes, speaker, style, speaker_embedding)
         n, s = batch["length"][0], self._stats
         y = self._draw(batch, seed, temperature)[:n].astype(np.float64)
         voiced = np.array(self.about["inventory"]["voiced"])[batch["phoneme"][0, :n]]
@@ -126,9 +142,11 @@ class Prosody(Speech):
 
 
 class Acoustic(Speech):
-    def __call__(self, phonemes, log_f0, duration, speaker=None, style=None, temperature=0.667, seed=0):
+    def __call__(
+        self, phonemes, log_f0, duration, speaker=None, style=None, temperature=0.667, seed=0, speaker_embedding=None
+    ):
         """Phonemes, log_f0 [N] (NaN where unvoiced) and duration [N] in frames -> mel [T, M], natural logarithm."""
-        batch = self._text(phonemes, speaker, style)
+        batch = self._text(phonemes, speaker, style, speaker_embedding)
         n, positions = batch["length"][0], batch["phoneme"].shape[1]
         log_f0, duration = np.asarray(log_f0, np.float32), np.asarray(duration, np.int32)
         if log_f0.shape != (n,) or duration.shape != (n,) or duration.min() < 1:

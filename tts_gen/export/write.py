@@ -52,7 +52,11 @@ def export_run(run: Run, out: Path) -> None:
         "stats": run.stats.to_dict(),
     }
     number = jax.ShapeDtypeStruct((), jnp.uint32), jax.ShapeDtypeStruct((), jnp.float32)
-    _write(out, sample, run.variables["params"], (_batch(run.config.task, run.task.multiple), *number), about)
+    batch, vectors, files = _batch(run.config.task, run.task.multiple), run.speaker_embeddings, {}
+    if vectors is not None:
+        about["speaker_embedding"], files = vectors.shape[1], {"speaker_embeddings.npy": vectors}
+        batch["speaker_embedding"] = jax.ShapeDtypeStruct((*batch["speaker"].shape, vectors.shape[1]), jnp.float32)
+    _write(out, sample, run.variables["params"], (batch, *number), about, files)
 
 
 def export_vocoder(vocoder: Vocoder, out: Path) -> None:
@@ -92,7 +96,9 @@ def _batch(task: str, multiple: int) -> dict[str, jax.ShapeDtypeStruct]:
     return batch | prosody | arrays("frame_phoneme frame_position", b, multiple * t) | arrays("frames", b)
 
 
-def _write(out: Path, function: Callable, params: Any, inputs: tuple, about: dict) -> None:
+def _write(
+    out: Path, function: Callable, params: Any, inputs: tuple, about: dict, arrays: dict[str, np.ndarray] | None = None
+) -> None:  # fmt: skip
     """`function(params, *inputs)` and what is to be known of it, as a folder that appears whole or not at all."""
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out} exists; name a new folder, or remove it")
@@ -112,7 +118,8 @@ def _write(out: Path, function: Callable, params: Any, inputs: tuple, about: dic
     partial.mkdir(parents=True)
     try:
         (partial / "sample.jax_export").write_bytes(exported.serialize())
-        np.save(partial / "parameters.npy", vector)
+        for name, array in {"parameters.npy": vector, **(arrays or {})}.items():
+            np.save(partial / name, array)
         write_json(partial / "model.json", about | {"jax": jax.__version__})
         shutil.copyfile(Path(__file__).with_name("load.py"), partial / "load.py")
         partial.replace(out)

@@ -1,5 +1,6 @@
 """The feature store: ArrayRecord shards beside audio.json, stats.json, inventory.json and index.jsonl."""
 
+import copy
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -39,10 +40,15 @@ class Features:
     """[T, M] float32 log-mel"""
     speaker: int
     style: int
+    speaker_embedding: np.ndarray | None = None
+    """[E] float32 of length 1; None: the speaker's id is all that is known"""
 
 
 class FeatureStore:
     """A finished store, read at random. Threads may share it; pickles small (it opens its shards again)."""
+
+    embeddings = None
+    """`features.embeddings.SpeakerEmbeddings` of its utterances"""
 
     def __init__(self, root: str | Path) -> None:
         """Raises UserError when `root` is not a store, or one that `tts-gen prepare` has not finished."""
@@ -56,6 +62,12 @@ class FeatureStore:
         self.index = Index(self.root / INDEX)
         self._records = RecordReader(self.root, self.index.shard_lengths)
         self._phoneme_id = {symbol: i for i, symbol in enumerate(self.inventory.phonemes)}
+
+    def with_embeddings(self, embeddings) -> "FeatureStore":
+        """This store, whose utterances have `embeddings` from now on."""
+        other = copy.copy(self)
+        other.embeddings = embeddings
+        return other
 
     @property
     def fingerprint(self) -> str:
@@ -80,6 +92,7 @@ class FeatureStore:
             voiced=~np.isnan(values["log_f0"]),
             speaker=self.inventory.speaker_id(entry.speaker),
             style=self.inventory.style_id(entry.style),
+            speaker_embedding=self.embeddings and self.embeddings.of(entry),
             **values,
         )
 

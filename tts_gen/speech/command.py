@@ -36,6 +36,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     how.add_argument("--seed", type=command.whole, default=0)
     how.add_argument("--takes", type=command.count, default=1, help="with the seeds that follow, as OUT_1.wav, ...")
     how.add_argument("--speaker", help="needed when the runs know several")
+    voice = "a voice, new or not, for runs trained with speaker embeddings; --speaker then gives the range of pitch"
+    how.add_argument("--speaker-embedding", type=Path, metavar="FILE.npy", help=voice)
     how.add_argument("--style", help="the unlabelled utterances' by default")
     how.add_argument("--pace", type=command.positive, default=1.0, help="2 is twice as fast")
     how.add_argument("--pitch", type=float, default=0.0, help="shift in semitones")

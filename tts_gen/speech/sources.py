@@ -1,13 +1,16 @@
 """Where speech comes from: text by a prosody and an acoustic run or by a joint one, a recording, edited prosody."""
 
 import argparse
+import functools
 import logging
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tts_gen import runs, synthesis
 from tts_gen.config import Audio
+from tts_gen.features import embeddings
 from tts_gen.features.inventory import Inventory
 from tts_gen.features.store import Features
 from tts_gen.speech import markup, prosody_file
@@ -41,6 +44,8 @@ def pair(options: argparse.Namespace) -> Source:
         if not run.config.decoder.generative:
             log.info("%s is a regression: one answer, whatever the temperature", run.path)
     acoustic, prosody, controls = loaded["acoustic"], loaded.get("prosody"), _controls(options)
+    for run in loaded.values():
+        synthesis.with_embedding([], run, controls)
     if not options.from_prosody:
         synthesis.labels(acoustic, controls)  # wrong ones are told once, not for every line
 
@@ -68,6 +73,9 @@ def pair(options: argparse.Namespace) -> Source:
 
     divide = pieces if prosody and not options.phonemes and not options.ssml else lambda text: [text]
     made_of = {name: f"{run.path}, step {run.step}" for name, run in loaded.items()}
+    if controls.speaker_embedding:
+        checksum = zlib.crc32(repr(controls.speaker_embedding).encode())
+        made_of["speaker_embedding"] = f"{options.speaker_embedding}, {checksum:08x}"
     return Source(divide, read, speak, acoustic.audio, acoustic.inventory, made_of)
 
 
@@ -90,7 +98,15 @@ def joint(options: argparse.Namespace) -> Source:
 def _controls(options: argparse.Namespace, take: int = 0) -> Controls:
     names = ("prosody_temperature", "acoustic_temperature", "temperature")
     temperatures = {name: value for name in names if (value := getattr(options, name)) is not None}
+    vector = options.speaker_embedding and _vector(options.speaker_embedding)
     return Controls(
         seed=options.seed + take, speaker=options.speaker, style=options.style, pace=options.pace, pitch=options.pitch,
-        pitch_range=options.range, language=options.language, phonemes=options.phonemes, **temperatures,
+        pitch_range=options.range, language=options.language, phonemes=options.phonemes,
+        speaker_embedding=vector or (), **temperatures,
     )  # fmt: skip
+
+
+@functools.cache
+def _vector(path: Path) -> tuple[float, ...]:
+    """Read once: the file may change while lines are spoken."""
+    return tuple(embeddings.read_vector(path).tolist())

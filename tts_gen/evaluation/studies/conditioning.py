@@ -24,6 +24,7 @@ from tts_gen.evaluation.report import Section
 from tts_gen.evaluation.split import Split
 from tts_gen.evaluation.stored import cached
 from tts_gen.evaluation.studies.outputs import Study
+from tts_gen.features.store import Features
 from tts_gen.runs import Run
 from tts_gen.synthesis import add_prosody, check_runs, mels_of
 
@@ -66,9 +67,16 @@ def _mels(c: Comparison, source: Run | None, run: Run, split: Split, temperature
     """Log-mels [T, M] of the split's texts."""
     prosody_key, acoustic_key = jax.random.split(jax.random.key(c.seed))
 
+    def voiced(reader: Run) -> list[Features]:
+        texts = split.read_by(reader).utterances
+        return [replace(u, voiced=run.inventory.phone_voiced(u.phoneme)) for u in texts]
+
     def generate():
-        voiced = [replace(u, voiced=run.inventory.phone_voiced(u.phoneme)) for u in split.utterances]
-        spoken = voiced if source is None else add_prosody(voiced, source, prosody_key, temperature)
+        spoken = voiced(run)
+        if source is not None:
+            intoned = add_prosody(voiced(source), source, prosody_key, temperature)
+            spoken = [replace(u, speaker_embedding=own.speaker_embedding)
+                      for u, own in zip(intoned, spoken, strict=True)]  # fmt: skip
         mels = mels_of(spoken, run, acoustic_key, temperature)
         return {"mel": np.concatenate(mels), "frames": np.array([len(mel) for mel in mels])}
 

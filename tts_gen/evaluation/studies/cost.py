@@ -95,7 +95,7 @@ def _sampling(run: Run, split: Split, batch_size: int, repeats: int, frame_secon
     lengths = np.array([len(u.mel) for u in split.utterances])
     order = np.argsort(lengths, kind="stable")
     middle = max(0, min(len(order) // 2 - batch_size // 2, len(order) - batch_size))
-    chosen = [split.utterances[i] for i in order[middle : middle + batch_size]]
+    chosen = [split.read_by(run).utterances[i] for i in order[middle : middle + batch_size]]
     arguments = run.variables, _batch(run, chosen), jax.random.key(0), 1.0
     guided = {} if run.guidance is None else {"guidance": run.guidance}
     sample = jax.jit(lambda *a: run.task.apply(*a, **guided, method="sample"))

@@ -52,18 +52,24 @@ class Heard(Split):
     def content(self) -> int:
         return zlib.crc32(f"{super().content} as {self.speaker}".encode())
 
+    def read_by(self, run: Run) -> "Heard":
+        return self
+
     @property
     def utterances(self) -> Lazy:
         ids = {symbol: i for i, symbol in enumerate(self.run.inventory.phonemes)}
         id_of = np.array([ids.get(symbol, -1) for symbol in self.store.inventory.phonemes], np.int16)
-        speaker = self.run.inventory.speaker_id(self.speaker)
+        speaker, vectors = self.run.inventory.speaker_id(self.speaker), self.run.speaker_embeddings
+        vector = None if vectors is None else vectors[speaker]
         given = super().utterances
 
         def heard(i: int) -> Features:
             u = given[i]
             normal = self.store.stats.normalise_log_f0(u.log_f0, np.asarray(u.speaker))
             log_f0 = self.run.stats.denormalise_log_f0(normal, np.asarray(speaker)).astype(np.float32)
-            return replace(u, phoneme=id_of[u.phoneme], log_f0=log_f0, speaker=speaker, style=0)
+            return replace(
+                u, phoneme=id_of[u.phoneme], log_f0=log_f0, speaker=speaker, style=0, speaker_embedding=vector
+            )
 
         return Lazy(len(given), heard)
 
