@@ -62,6 +62,7 @@ def train(c: Config, run: Path, inspect: Callable | None = None) -> None:
         except (UserError, OSError) as found:
             error = str(found)
         parallel.agree(error)
+        log.info("%s", batches.plan)
         validation = functools.partial(
             validation_batches, store, c, process=jax.process_index(), processes=jax.process_count()
         )

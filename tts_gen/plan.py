@@ -1,15 +1,16 @@
 """Which utterances stand in which batch: a random-access plan over length buckets, so that a batch is a pure function
 of (seed, step)."""
 
-import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from tts_gen.config import Config, Data, UserError
 from tts_gen.features.store import FeatureStore
+from tts_gen.stream import Stream, shuffled
 
 log = logging.getLogger(__name__)
 
@@ -19,14 +20,18 @@ class Plan:
     """Which utterances stand in which batch: `plan(step)` -> (bucket length, positions in the store's index).
 
     Buckets come in rounds; in each, a bucket has as many batches as its share of the corpus, in shuffled order. A
-    bucket's utterances come in shuffled epochs, one after the other without gaps, so all are seen equally often. The
-    first batch of all is of the longest bucket.
+    bucket's utterances come in shuffled epochs, one after the other without gaps, so all are seen equally often; those
+    of a mixture in the ratio of the weights of their corpora. The first batch of all is of the longest bucket.
     """
 
     seed: int
     members: dict[int, np.ndarray]
     """bucket length -> positions; a long utterance that is cropped stands there once for each crop that it fills"""
     rows: dict[int, int]
+    streams: dict[int, Stream]
+    """bucket length -> the order in which its members are drawn"""
+    lengths: dict[int, float]
+    """bucket length -> mean number of positions that a drawn sequence fills"""
 
     @classmethod
     def build(cls, store: FeatureStore, config: Config, split: str) -> "Plan":
@@ -61,17 +66,36 @@ class Plan:
                 "batches hold so many",
                 config.data.batch_size, rows[longest], longest, rows[longest] * longest,
             )  # fmt: skip
-        return cls(config.train.seed, members, rows)
+        streams, lengths = {}, {}
+        for b, of in members.items():
+            parts = np.diff(np.searchsorted(of, store.mixture.ends), prepend=0).tolist()
+            streams[b] = stream = Stream(config.train.seed, b, of, tuple(zip(parts, store.mixture.rates, strict=True)))
+            filled = np.split(np.minimum(np.repeat(length[bucket == b], times[bucket == b]), b), np.cumsum(parts)[:-1])
+            totals = [int(f.sum()) * rate for f, rate in zip(filled, store.mixture.rates, strict=True)]
+            lengths[b] = float(sum(totals) / stream.per_epoch)
+        return cls(config.train.seed, members, rows, streams, lengths)
 
-    @property
+    @cached_property
     def batches_per_round(self) -> dict[int, int]:
         """Bucket -> its batches in one round, about one epoch."""
-        return {b: max(1, round(len(m) / self.rows[b])) for b, m in self.members.items()}
+        return {b: max(1, round(s.per_epoch / self.rows[b])) for b, s in self.streams.items()}
+
+    @property
+    def filled(self) -> float:
+        """Share of the positions of all batches that are no padding (frames that data.max_phonemes cuts off count as
+        if they were there)."""
+        sequences = {b: n * self.rows[b] for b, n in self.batches_per_round.items()}
+        return sum(n * self.lengths[b] for b, n in sequences.items()) / sum(n * b for b, n in sequences.items())
+
+    def __str__(self) -> str:
+        rows = ", ".join(f"{n} of length {b}" for b, n in self.rows.items())
+        batches = sum(self.batches_per_round.values())
+        return f"{batches} batches an epoch; sequences in a batch: {rows}; {self.filled:.1%} of positions not padding"
 
     def round(self, number: int) -> np.ndarray:
         """The bucket of each batch of a round, in their order."""
         counts = self.batches_per_round
-        order = np.repeat(list(counts), list(counts.values()))[_shuffled((self.seed, 0, number), sum(counts.values()))]
+        order = np.repeat(list(counts), list(counts.values()))[shuffled((self.seed, 0, number), sum(counts.values()))]
         if number == 0:  # the longest bucket first: a lack of memory shows at once, and training starts on one program
             longest = np.argmax(order)
             order[[0, longest]] = order[[longest, 0]]
@@ -84,22 +108,7 @@ class Plan:
         bucket = int(order[at])
         batch = round_ * counts[bucket] + np.count_nonzero(order[:at] == bucket)
         first = batch * self.rows[bucket]
-        return bucket, self._stream(bucket, first, self.rows[bucket])
-
-    def _stream(self, bucket: int, first: int, n: int) -> np.ndarray:
-        """Entries first .. first + n of the endless sequence of shuffled epochs."""
-        members, found = self.members[bucket], []
-        while n:
-            epoch, start = divmod(first, len(members))
-            found.append(members[_shuffled((self.seed, 1, bucket, epoch), len(members))[start : start + n]])
-            first, n = first + len(found[-1]), n - len(found[-1])
-        return np.concatenate(found)
-
-
-@functools.lru_cache(maxsize=16)
-def _shuffled(seed: tuple[int, ...], n: int) -> np.ndarray:
-    """0 .. n - 1 in an order that `seed` says; the same for as many batches as an epoch has."""
-    return np.random.default_rng(seed).permutation(np.arange(n, dtype=np.int32))
+        return bucket, self.streams[bucket](first, self.rows[bucket])
 
 
 def batch_rows(data: Data, length: int) -> int:
