@@ -4,13 +4,14 @@ of (seed, step)."""
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 
 import numpy as np
 
 from tts_gen.config import Config, Data, UserError
 from tts_gen.features.store import FeatureStore
-from tts_gen.stream import Stream, shuffled
+from tts_gen.stream import Rounds, Stream, shuffled
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ class Plan:
     """bucket length -> the order in which its members are drawn"""
     lengths: dict[int, float]
     """bucket length -> mean number of positions that a drawn sequence fills"""
+    batches_per_round: dict[int, Fraction]
+    """bucket length -> its batches in one round, about one epoch, in the mean"""
 
     @classmethod
     def build(cls, store: FeatureStore, config: Config, split: str) -> "Plan":
@@ -72,42 +75,44 @@ class Plan:
             streams[b] = stream = Stream(config.train.seed, b, of, tuple(zip(parts, store.mixture.rates, strict=True)))
             filled = np.split(np.minimum(np.repeat(length[bucket == b], times[bucket == b]), b), np.cumsum(parts)[:-1])
             totals = [int(f.sum()) * rate for f, rate in zip(filled, store.mixture.rates, strict=True)]
-            lengths[b] = float(sum(totals) / stream.per_epoch)
-        return cls(config.train.seed, members, rows, streams, lengths)
+            lengths[b] = float(sum(totals) / stream.epochs.total)
+        batches = {b: s.epochs.total / rows[b] for b, s in streams.items()}
+        if len(store.mixture.corpora) == 1:  # of a mixture, whole batches a round would be another ratio of corpora
+            batches = {b: Fraction(max(1, round(n))) for b, n in batches.items()}
+        return cls(config.train.seed, members, rows, streams, lengths, batches)
 
     @cached_property
-    def batches_per_round(self) -> dict[int, int]:
-        """Bucket -> its batches in one round, about one epoch."""
-        return {b: max(1, round(s.per_epoch / self.rows[b])) for b, s in self.streams.items()}
+    def rounds(self) -> Rounds:
+        """Of batches of each bucket."""
+        return Rounds(tuple(self.batches_per_round.values()))
 
     @property
     def filled(self) -> float:
         """Share of the positions of all batches that are no padding (frames that data.max_phonemes cuts off count as
         if they were there)."""
-        sequences = {b: n * self.rows[b] for b, n in self.batches_per_round.items()}
+        sequences = {b: float(n) * self.rows[b] for b, n in self.batches_per_round.items()}
         return sum(n * self.lengths[b] for b, n in sequences.items()) / sum(n * b for b, n in sequences.items())
 
     def __str__(self) -> str:
         rows = ", ".join(f"{n} of length {b}" for b, n in self.rows.items())
-        batches = sum(self.batches_per_round.values())
-        return f"{batches} batches an epoch; sequences in a batch: {rows}; {self.filled:.1%} of positions not padding"
+        batches, share = float(self.rounds.total), f"{self.filled:.1%} of positions are not padding"
+        return f"{batches:.6g} batches an epoch; sequences in a batch: {rows}; {share}"
 
     def round(self, number: int) -> np.ndarray:
         """The bucket of each batch of a round, in their order."""
-        counts = self.batches_per_round
-        order = np.repeat(list(counts), list(counts.values()))[shuffled((self.seed, 0, number), sum(counts.values()))]
+        counts = self.rounds.counts(number)
+        order = np.repeat(list(self.members), counts)[shuffled((self.seed, 0, number), sum(counts))]
         if number == 0:  # the longest bucket first: a lack of memory shows at once, and training starts on one program
             longest = np.argmax(order)
             order[[0, longest]] = order[[longest, 0]]
         return order
 
     def __call__(self, step: int) -> tuple[int, np.ndarray]:
-        counts = self.batches_per_round
-        round_, at = divmod(step, sum(counts.values()))
-        order = self.round(round_)
+        number = self.rounds.holding(step)
+        order, at = self.round(number), step - self.rounds.start(number)
         bucket = int(order[at])
-        batch = round_ * counts[bucket] + np.count_nonzero(order[:at] == bucket)
-        first = batch * self.rows[bucket]
+        before = dict(zip(self.members, self.rounds.before(number), strict=True))[bucket]
+        first = (before + int(np.count_nonzero(order[:at] == bucket))) * self.rows[bucket]
         return bucket, self.streams[bucket](first, self.rows[bucket])
 
 

@@ -135,8 +135,8 @@ def _fetch(address: str, path: Path) -> None:
         try:
             size = filesystem.size(name)
             filesystem.get_file(name, str(temporary))
-        except FileNotFoundError:
-            raise
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"there is no {address}") from error
         except Exception as error:  # each package has its own
             raise Unreachable(
                 f"{address} cannot be fetched to {path} ({_said(error)}); start again to go on"

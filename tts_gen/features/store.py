@@ -47,8 +47,8 @@ class FeatureStore:
     """A finished store, read at random. Threads may share it; pickles small (it opens its shards again)."""
 
     def __init__(self, root: str | Path) -> None:
-        """`root`: a folder, or an address of fsspec, whose files are fetched (remote.py). Raises UserError when it is no
-        store, or one that `tts-gen prepare` has not finished; remote.Unreachable."""
+        """`root`: a folder, or an address of fsspec, whose files are fetched (remote.py). Raises UserError when it is
+        not a store, or one that `tts-gen prepare` has not finished; remote.Unreachable."""
         self.home = root = str(root).removeprefix("file://")
         self.root = mirrored(root) if is_address(root) else Path(root)
         if not (self.root / INDEX).is_file():
@@ -140,7 +140,7 @@ def mirrored(address: str) -> Path:
         return mirror(address, (INDEX, AUDIO, STATS, INVENTORY), (MIXTURE,))
     except FileNotFoundError as error:
         raise UserError(
-            f"{address} is not a finished feature store ({error} is missing); give the address of a folder that "
+            f"{address} is not a finished feature store ({error}); give the address of a folder that "
             "`tts-gen prepare` has finished and that was copied there whole"
         ) from error
 
