@@ -5,7 +5,7 @@ import json
 import logging
 import shutil
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from fractions import Fraction
 
 import numpy as np
@@ -20,6 +20,9 @@ from tts_gen.config import UserError
 from tts_gen.evaluation.generate import oracle_prosody
 from tts_gen.evaluation.prosody import prosody_rows
 from tts_gen.evaluation.split import Split
+from tts_gen.features import journal
+from tts_gen.features.files import write_json_lines
+from tts_gen.features.journal import Row
 from tts_gen.features.mix import mix, parse
 from tts_gen.features.stats import StatsBuilder
 from tts_gen.features.store import FeatureStore
@@ -250,6 +253,17 @@ def test_a_new_name_that_is_taken_is_told(folder, sources, tmp_path):
     index.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(UserError, match="id first.train0 is one of a store, and a new name for another's"):
         mixed(tmp_path, 1, 1)
+
+
+def test_what_prepare_measured_is_found_in_a_mixture(folder, sources, tmp_path):
+    for source in sources:
+        shutil.copytree(source.root, tmp_path / source.root.name)
+    row = Row("val3", "", position=30, level=-20.0, clipped=0.0, figures={"score": 1.0}, shard="00000")
+    write_json_lines(tmp_path / "second" / "shards" / "00000.rows.jsonl", [asdict(row)])
+    store, position = mixed(tmp_path, 1, 1), len(sources[0].index) + 30
+    found = journal.figures(store.home, store.index.shard_lengths)
+    assert found == {(store.index[position].shard, 30): {"score": 1.0, "level": -20.0, "clipped": 0.0}}
+    assert journal.figures(tmp_path / "second", ["00000.array_record"]).keys() == {("00000.array_record", 30)}
 
 
 def test_stores_of_one_name_are_told_apart_by_their_folders(folder, sources, tmp_path):

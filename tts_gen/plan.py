@@ -95,8 +95,8 @@ class Plan:
 
     def __str__(self) -> str:
         rows = ", ".join(f"{n} of length {b}" for b, n in self.rows.items())
-        batches, share = float(self.rounds.total), f"{self.filled:.1%} of positions are not padding"
-        return f"{batches:.6g} batches an epoch; sequences in a batch: {rows}; {share}"
+        batches, share = round(float(self.rounds.total), 1), f"{self.filled:.1%} of positions are not padding"
+        return f"{batches:g} batches an epoch; sequences in a batch: {rows}; {share}"
 
     def round(self, number: int) -> np.ndarray:
         """The bucket of each batch of a round, in their order."""

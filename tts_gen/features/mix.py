@@ -4,6 +4,7 @@ of the stores, which are not copied."""
 import logging
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -132,8 +133,10 @@ def _real(home: str | Path) -> str:
 
 
 def _names(homes: Sequence[str]) -> list[str]:
-    """The last part of each path or address; where two are the same, as many more parts as tell them apart."""
-    parts = [[p for p in _real(home).split("/") if p] for home in homes]
+    """The last part of each path or address; where two are the same, as many more parts as tell them apart. They
+    become part of ids, which name files."""
+    whole = [home if is_address(home) else os.path.abspath(home) for home in homes]
+    parts = [[re.sub(r"[^\w.-]+", "-", part) for part in home.split("/") if part] for home in whole]
     for depth in range(1, max(map(len, parts)) + 1):
         names = ["-".join(p[-depth:]) for p in parts]
         if len(set(names)) == len(names):
