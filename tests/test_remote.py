@@ -138,6 +138,12 @@ def test_a_local_mixture_of_stores_elsewhere(bucket, folder, tmp_path):
         np.testing.assert_array_equal(here.mel, there.mel)
     assert store.index[0].audio == f"{bucket}/first/train0.wav"
     assert store.stats.to_dict() == local.stats.to_dict() and store.mixture.rates == local.mixture.rates
+    Told().rm(f"{bucket}/second/index.jsonl")
+    with pytest.raises(UserError, match=f"second is not at {bucket}/second any more"):
+        FeatureStore(tmp_path / "mixed")
+    upload(folder / "first", f"{bucket}/second")
+    with pytest.raises(UserError, match=f"{bucket}/second changed since it was mixed"):
+        FeatureStore(tmp_path / "mixed")
 
 
 SLOW = """
@@ -192,6 +198,8 @@ def test_a_network_that_fails_ends_training_and_leaves_nothing_out(bucket, tmp_p
     Told.failure = RuntimeError("503")
     with pytest.raises(Unreachable, match=r"first/shards/00000.array_record cannot be fetched .*RuntimeError: 503"):
         batches[0]
+    with pytest.raises(Unreachable):  # also out of the threads that read ahead
+        next(batches.iterate(0))
     Told.failure, Told.cut = None, True
     with pytest.raises(Unreachable, match="00000.array_record broke off after .* bytes"):
         batches[0]

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from tts_gen.config import UserError, from_dict
-from tts_gen.features.files import read_json, sha256_of, write_json
-from tts_gen.features.remote import is_address, resolved
+from tts_gen.features.files import read_json, write_json
+from tts_gen.features.remote import is_address, resolved, sha256_at
 
 MIXTURE = "mixture.json"
 
@@ -37,17 +37,17 @@ class Mixture:
     @classmethod
     def load(cls, root: Path, home: str | Path) -> "Mixture":
         """From the folder `root`, which lies at the path or address `home`, or was fetched from there. Raises UserError
-        where a corpus that lies on this machine is not as it was when it was mixed."""
+        where a corpus is not as it was when it was mixed."""
         path = root / MIXTURE
         found = from_dict(cls, read_json(path), str(path))
         for corpus in found.corpora:
             store = resolved(home if is_address(home) else os.path.realpath(home), corpus.store)
-            index = Path(store) / "index.jsonl"
-            if is_address(store):  # the checksum of each record tells
-                continue
-            if not index.is_file():
-                raise UserError(f"{path}: {corpus.name} is not at {store} any more; put it back, or mix again")
-            if sha256_of(index) != corpus.index_sha256:
+            try:
+                digest = sha256_at(f"{store}/index.jsonl")
+            except FileNotFoundError as error:
+                gone = f"{path}: {corpus.name} is not at {store} any more; put it back, or mix again"
+                raise UserError(gone) from error
+            if digest != corpus.index_sha256:
                 raise UserError(f"{path}: {store} changed since it was mixed; mix again: tts-gen mix {root} ...")
         return found
 

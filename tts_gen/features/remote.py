@@ -87,6 +87,15 @@ def mirror(address: str, needed: Iterable[str], optional: Iterable[str]) -> Path
     return made
 
 
+def sha256_at(place: str) -> str:
+    """Of a file at a path or an address. Raises FileNotFoundError, Unreachable."""
+    if not is_address(place):
+        return sha256_of(Path(place))
+    filesystem, name = _filesystem(place)
+    with _reached(place), filesystem.open(name, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 class Shards:
     """The shards of a store on this machine, by the names that its index has for them: paths or addresses seen from
     `home`/shards. Those that lie elsewhere are fetched when they are first asked for, to `cache`. Threads and processes
@@ -132,17 +141,22 @@ def _fetch(address: str, path: Path) -> None:
     for left in path.parent.glob(f"{path.name}.*.tmp"):  # by one that was killed
         left.unlink(missing_ok=True)
     with replacing(path) as temporary:
-        try:
+        with _reached(address):
             size = filesystem.size(name)
             filesystem.get_file(name, str(temporary))
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"there is no {address}") from error
-        except Exception as error:  # each package has its own
-            raise Unreachable(
-                f"{address} cannot be fetched to {path} ({_said(error)}); start again to go on"
-            ) from error
         if size not in (None, found := temporary.stat().st_size):
             raise Unreachable(f"{address} broke off after {found} of {size} bytes; start again to go on")
+
+
+@contextmanager
+def _reached(address: str) -> Iterator[None]:
+    """Turns what goes wrong there into FileNotFoundError and Unreachable."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no {address}") from error
+    except Exception as error:  # each package has its own
+        raise Unreachable(f"{address} cannot be fetched ({_said(error)}); start again to go on") from error
 
 
 def _filesystem(address: str) -> tuple[Any, str]:
