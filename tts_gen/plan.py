@@ -1,11 +1,11 @@
 """Which utterances stand in which batch: a random-access plan over length buckets, so that a batch is a pure function
 of (seed, step)."""
 
+import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from tts_gen.stream import Rounds, Stream, shuffled
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """Which utterances stand in which batch: `plan(step)` -> (bucket length, positions in the store's index).
 
@@ -81,7 +81,7 @@ class Plan:
             batches = {b: Fraction(max(1, round(n))) for b, n in batches.items()}
         return cls(config.train.seed, members, rows, streams, lengths, batches)
 
-    @cached_property
+    @functools.cached_property
     def rounds(self) -> Rounds:
         """Of batches of each bucket."""
         return Rounds(tuple(self.batches_per_round.values()))
@@ -100,12 +100,7 @@ class Plan:
 
     def round(self, number: int) -> np.ndarray:
         """The bucket of each batch of a round, in their order."""
-        counts = self.rounds.counts(number)
-        order = np.repeat(list(self.members), counts)[shuffled((self.seed, 0, number), sum(counts))]
-        if number == 0:  # the longest bucket first: a lack of memory shows at once, and training starts on one program
-            longest = np.argmax(order)
-            order[[0, longest]] = order[[longest, 0]]
-        return order
+        return _round(self, number)
 
     def __call__(self, step: int) -> tuple[int, np.ndarray]:
         number = self.rounds.holding(step)
@@ -114,6 +109,17 @@ class Plan:
         before = dict(zip(self.members, self.rounds.before(number), strict=True))[bucket]
         first = (before + int(np.count_nonzero(order[:at] == bucket))) * self.rows[bucket]
         return bucket, self.streams[bucket](first, self.rows[bucket])
+
+
+@functools.lru_cache(maxsize=4)
+def _round(plan: Plan, number: int) -> np.ndarray:
+    """Kept, since it is the same for as many steps as it has batches."""
+    counts = plan.rounds.counts(number)
+    order = np.repeat(list(plan.members), counts)[shuffled((plan.seed, 0, number), sum(counts))]
+    if number == 0:  # the longest bucket first: a lack of memory shows at once, and training starts on one program
+        longest = np.argmax(order)
+        order[[0, longest]] = order[[longest, 0]]
+    return order
 
 
 def batch_rows(data: Data, length: int) -> int:

@@ -34,7 +34,7 @@ def is_address(name: object) -> bool:
 def folder() -> Path:
     """Where fetched stores lie: TTS_GEN_STORES, or ~/.cache/tts_gen/stores."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return Path(os.environ.get("TTS_GEN_STORES", cache / "tts_gen" / "stores"))
+    return Path(os.environ.get("TTS_GEN_STORES") or cache / "tts_gen" / "stores")
 
 
 def folder_of(name: str, digest: str) -> Path:
