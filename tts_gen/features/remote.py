@@ -91,9 +91,12 @@ def sha256_at(place: str) -> str:
     """Of a file at a path or an address. Raises FileNotFoundError, Unreachable."""
     if not is_address(place):
         return sha256_of(Path(place))
-    filesystem, name = _filesystem(place)
-    with _reached(place), filesystem.open(name, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    path = folder() / hashlib.sha256(place.encode()).hexdigest()[:16]
+    with _alone(path):
+        _fetch(place, path)
+        digest = sha256_of(path)
+        path.unlink()
+    return digest
 
 
 class Shards:
@@ -141,22 +144,22 @@ def _fetch(address: str, path: Path) -> None:
     for left in path.parent.glob(f"{path.name}.*.tmp"):  # by one that was killed
         left.unlink(missing_ok=True)
     with replacing(path) as temporary:
-        with _reached(address):
-            size = filesystem.size(name)
+        try:
             filesystem.get_file(name, str(temporary))
+            size = _size(filesystem, name)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"there is no {address}") from error
+        except Exception as error:  # each package has its own
+            raise Unreachable(f"{address} cannot be fetched ({_said(error)}); start again to go on") from error
         if size not in (None, found := temporary.stat().st_size):
             raise Unreachable(f"{address} broke off after {found} of {size} bytes; start again to go on")
 
 
-@contextmanager
-def _reached(address: str) -> Iterator[None]:
-    """Turns what goes wrong there into FileNotFoundError and Unreachable."""
+def _size(filesystem: Any, name: str) -> int | None:
     try:
-        yield
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"there is no {address}") from error
-    except Exception as error:  # each package has its own
-        raise Unreachable(f"{address} cannot be fetched ({_said(error)}); start again to go on") from error
+        return filesystem.size(name)
+    except FileNotFoundError:  # what fsspec says of an HTTP server that tells no size
+        return None
 
 
 def _filesystem(address: str) -> tuple[Any, str]:
