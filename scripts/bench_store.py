@@ -97,7 +97,7 @@ def main() -> None:
             clock.tell(f"read at random, system's cache {cache}", options.reads, "utterances")
         batches = TrainingBatches(store, read_config_file(options.config))
         clock.tell("plan: lengths, buckets")
-        steps = sum(batches.plan.batches_per_round.values())
+        steps = batches.plan.rounds.start(1)
         for step in range(steps):
             batches.plan(step)
         clock.tell(f"plan: all {steps:,} batches of an epoch", steps, "batches")

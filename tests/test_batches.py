@@ -117,7 +117,7 @@ class Lengthened:
     """A store whose utterances all have five phonemes more."""
 
     def __init__(self, store):
-        self.root, self.split = store.root, store.split
+        self.root, self.split, self.mixture = store.root, store.split, store.mixture
         self.index = copy.copy(store.index)
         self.index.n_phonemes = store.index.n_phonemes + 5
 

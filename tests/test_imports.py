@@ -27,7 +27,8 @@ ALLOWED = {
     "corpora": "config text progress command",
     "align": "config text",
     "features": "config text corpora align progress",
-    "plan": "config features",
+    "stream": "",
+    "plan": "config features stream",
     "batches": "config features plan",
     "draws": "",
     "layers": "",
@@ -70,7 +71,7 @@ ALLOWED = {
 }
 """part of the package -> parts it may import"""
 
-NO_JAX = {"config", "text", "corpora", "align", "features", "plan", "batches", "writer", "torch_file", "demo", "sweep"}
+NO_JAX = set("config text corpora align features stream plan batches writer torch_file demo sweep".split())
 METRICS = {
     f"evaluation.{name}"
     for name in "metrics scores utterance_metrics dependence two_sample mel_metrics voicing discriminating "

@@ -45,6 +45,13 @@ def _prepare(options: argparse.Namespace) -> None:
     )
 
 
+def _mix(options: argparse.Namespace) -> None:
+    from tts_gen.features.mix import mix, parse
+
+    mix(options.directory, parse(options.stores))
+    print(f"next: python train.py configs/prosody_flow.py --workdir runs/mixed --data.features {options.directory}")
+
+
 def _inspect(options: argparse.Namespace) -> None:
     from tts_gen.inspection.page import inspect
 
@@ -163,10 +170,15 @@ def _parser() -> argparse.ArgumentParser:
     longest = "shorten pauses at both ends to that much, by the alignment, such as 0.15"
     sub.add_argument("--trim", type=command.positive, metavar="SECONDS", help=longest)
 
+    sub = subcommand("mix", _mix, "several prepared corpora as one, which training draws from by weight")
+    sub.add_argument("directory", type=Path, metavar="DIR", help="a feature store like any, for --data.features")
+    weights = "a prepared corpus; training draws each of its utterances WEIGHT times as often as one of weight 1"
+    sub.add_argument("stores", nargs="+", metavar="STORE[=WEIGHT]", help=weights)
+
     sub = subcommand(
         "inspect", _inspect, "what a prepared corpus holds, and which utterances look wrong: one HTML page"
     )
-    sub.add_argument("directory", type=Path, metavar="DIR")
+    sub.add_argument("directory", metavar="DIR")
     sub.add_argument("--out", type=Path, metavar="PAGE", help="DIR/inspect.html if not given")
 
     sub = subcommand("embed", _embed, "speaker embeddings for --data.speaker-embeddings, by resemblyzer's encoder")

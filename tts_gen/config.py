@@ -84,7 +84,7 @@ class Data:
     """What a training step reads."""
 
     features: str = ""
-    """feature store written by `tts-gen prepare`"""
+    """feature store written by `tts-gen prepare` or `tts-gen mix`: a folder, or an address such as gs://bucket/store"""
     buckets: tuple[int, ...] = (24, 64, 128)
     """lengths that batches are padded to: phonemes (prosody), or the one crop length in frames (acoustic)"""
     batch_size: int = 1024

@@ -113,7 +113,7 @@ def _evaluate(arguments: Sequence[str]) -> None:
     )  # fmt: skip
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories")
     parser.add_argument("--out", type=Path, required=True, help="summary.json, report.html, samples/ go here")
-    parser.add_argument("--features", type=Path, help="feature store, if not the one the first run was trained on")
+    parser.add_argument("--features", help="feature store, if not the one the first run was trained on")
     vectors = "speaker embeddings, if not the file that the runs were trained with"
     parser.add_argument("--speaker-embeddings", type=Path, metavar="FILE", help=vectors)
     parser.add_argument("--temperatures", type=command.temperatures, default=(0.0, 0.333, 0.667, 0.8, 1.0, 1.2))

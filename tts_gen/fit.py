@@ -68,6 +68,7 @@ def train(c: Config, run: Path, inspect: Callable | None = None) -> None:
         parallel.agree(error)
         vectors = store.embeddings.fingerprint if store.embeddings else None
         parallel.check_same({"data.speaker_embeddings": vectors})
+        log.info("%s", batches.plan)
         validation = functools.partial(
             validation_batches, store, c, process=jax.process_index(), processes=jax.process_count()
         )

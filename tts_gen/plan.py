@@ -5,28 +5,36 @@ import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
 from tts_gen.config import Config, Data, UserError
 from tts_gen.features.store import FeatureStore
+from tts_gen.stream import Rounds, Stream, shuffled
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """Which utterances stand in which batch: `plan(step)` -> (bucket length, positions in the store's index).
 
     Buckets come in rounds; in each, a bucket has as many batches as its share of the corpus, in shuffled order. A
-    bucket's utterances come in shuffled epochs, one after the other without gaps, so all are seen equally often. The
-    first batch of all is of the longest bucket.
+    bucket's utterances come in shuffled epochs, one after the other without gaps, so all are seen equally often; those
+    of a mixture in the ratio of the weights of their corpora. The first batch of all is of the longest bucket.
     """
 
     seed: int
     members: dict[int, np.ndarray]
     """bucket length -> positions; a long utterance that is cropped stands there once for each crop that it fills"""
     rows: dict[int, int]
+    streams: dict[int, Stream]
+    """bucket length -> the order in which its members are drawn"""
+    lengths: dict[int, float]
+    """bucket length -> mean number of positions that a drawn sequence fills"""
+    batches_per_round: dict[int, Fraction]
+    """bucket length -> its batches in one round, about one epoch, in the mean"""
 
     @classmethod
     def build(cls, store: FeatureStore, config: Config, split: str) -> "Plan":
@@ -61,45 +69,57 @@ class Plan:
                 "batches hold so many",
                 config.data.batch_size, rows[longest], longest, rows[longest] * longest,
             )  # fmt: skip
-        return cls(config.train.seed, members, rows)
+        streams, lengths = {}, {}
+        for b, of in members.items():
+            parts = np.diff(np.searchsorted(of, store.mixture.ends), prepend=0).tolist()
+            streams[b] = stream = Stream(config.train.seed, b, of, tuple(zip(parts, store.mixture.rates, strict=True)))
+            filled = np.split(np.minimum(np.repeat(length[bucket == b], times[bucket == b]), b), np.cumsum(parts)[:-1])
+            totals = [int(f.sum()) * rate for f, rate in zip(filled, store.mixture.rates, strict=True)]
+            lengths[b] = float(sum(totals) / stream.epochs.total)
+        batches = {b: s.epochs.total / rows[b] for b, s in streams.items()}
+        if len(store.mixture.corpora) == 1:  # of a mixture, whole batches a round would be another ratio of corpora
+            batches = {b: Fraction(max(1, round(n))) for b, n in batches.items()}
+        return cls(config.train.seed, members, rows, streams, lengths, batches)
+
+    @functools.cached_property
+    def rounds(self) -> Rounds:
+        """Of batches of each bucket."""
+        return Rounds(tuple(self.batches_per_round.values()))
 
     @property
-    def batches_per_round(self) -> dict[int, int]:
-        """Bucket -> its batches in one round, about one epoch."""
-        return {b: max(1, round(len(m) / self.rows[b])) for b, m in self.members.items()}
+    def filled(self) -> float:
+        """Share of the positions of all batches that are no padding (frames that data.max_phonemes cuts off count as
+        if they were there)."""
+        sequences = {b: float(n) * self.rows[b] for b, n in self.batches_per_round.items()}
+        return sum(n * self.lengths[b] for b, n in sequences.items()) / sum(n * b for b, n in sequences.items())
+
+    def __str__(self) -> str:
+        rows = ", ".join(f"{n} of length {b}" for b, n in self.rows.items())
+        batches, share = round(float(self.rounds.total), 1), f"{self.filled:.1%} of positions are not padding"
+        return f"{batches:g} batches an epoch; sequences in a batch: {rows}; {share}"
 
     def round(self, number: int) -> np.ndarray:
         """The bucket of each batch of a round, in their order."""
-        counts = self.batches_per_round
-        order = np.repeat(list(counts), list(counts.values()))[_shuffled((self.seed, 0, number), sum(counts.values()))]
-        if number == 0:  # the longest bucket first: a lack of memory shows at once, and training starts on one program
-            longest = np.argmax(order)
-            order[[0, longest]] = order[[longest, 0]]
-        return order
+        return _round(self, number)
 
     def __call__(self, step: int) -> tuple[int, np.ndarray]:
-        counts = self.batches_per_round
-        round_, at = divmod(step, sum(counts.values()))
-        order = self.round(round_)
+        number = self.rounds.holding(step)
+        order, at = self.round(number), step - self.rounds.start(number)
         bucket = int(order[at])
-        batch = round_ * counts[bucket] + np.count_nonzero(order[:at] == bucket)
-        first = batch * self.rows[bucket]
-        return bucket, self._stream(bucket, first, self.rows[bucket])
-
-    def _stream(self, bucket: int, first: int, n: int) -> np.ndarray:
-        """Entries first .. first + n of the endless sequence of shuffled epochs."""
-        members, found = self.members[bucket], []
-        while n:
-            epoch, start = divmod(first, len(members))
-            found.append(members[_shuffled((self.seed, 1, bucket, epoch), len(members))[start : start + n]])
-            first, n = first + len(found[-1]), n - len(found[-1])
-        return np.concatenate(found)
+        before = dict(zip(self.members, self.rounds.before(number), strict=True))[bucket]
+        first = (before + int(np.count_nonzero(order[:at] == bucket))) * self.rows[bucket]
+        return bucket, self.streams[bucket](first, self.rows[bucket])
 
 
-@functools.lru_cache(maxsize=16)
-def _shuffled(seed: tuple[int, ...], n: int) -> np.ndarray:
-    """0 .. n - 1 in an order that `seed` says; the same for as many batches as an epoch has."""
-    return np.random.default_rng(seed).permutation(np.arange(n, dtype=np.int32))
+@functools.lru_cache(maxsize=4)
+def _round(plan: Plan, number: int) -> np.ndarray:
+    """Kept, since it is the same for as many steps as it has batches."""
+    counts = plan.rounds.counts(number)
+    order = np.repeat(list(plan.members), counts)[shuffled((plan.seed, 0, number), sum(counts))]
+    if number == 0:  # the longest bucket first: a lack of memory shows at once, and training starts on one program
+        longest = np.argmax(order)
+        order[[0, longest]] = order[[longest, 0]]
+    return order
 
 
 def batch_rows(data: Data, length: int) -> int:

@@ -9,6 +9,7 @@ from tts_gen.config import UserError
 from tts_gen.evaluation.split import Split
 from tts_gen.features.embeddings import FINGERPRINT, SpeakerEmbeddings
 from tts_gen.features.files import read_json
+from tts_gen.features.remote import is_address
 from tts_gen.features.store import FeatureStore
 from tts_gen.runs import AnyRun, Run
 
@@ -64,7 +65,7 @@ class Comparison:
 
 def open_comparison(
     paths: Sequence[Path], out: Path, temperatures: Sequence[float], samples: int, split: str, seed: int,
-    features: Path | None = None, solver: dict | None = None, ode_likelihood: bool = False,
+    features: str | Path | None = None, solver: dict | None = None, ode_likelihood: bool = False,
     mel_temperatures: Sequence[float] | None = None, guidance: float = 0.0, embeddings: Path | None = None,
 ) -> Comparison:  # fmt: skip
     """`solver`: decoder fields for the runs that have one. `mel_temperatures`: where mels are not sampled at all of
@@ -122,10 +123,10 @@ def _with_embeddings(run: AnyRun, store: FeatureStore, split: str, given: Path |
     return replace(run, embeddings=found)
 
 
-def _trained_on(run: Run) -> Path:
+def _trained_on(run: Run) -> str:
     """The run's feature store. Raises UserError where it is not to be found from here."""
-    features = Path(run.config.data.features)
-    if not features.is_dir():
+    features = run.config.data.features
+    if not is_address(features) and not Path(features).is_dir():
         raise UserError(
             f"{run.path} was trained on the features {features}, which are not there (seen from {Path.cwd()}): name "
             "those to evaluate on with --features DIR"

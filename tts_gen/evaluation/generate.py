@@ -177,6 +177,7 @@ def oracle_prosody(split: Split, store: FeatureStore) -> Prosody:
         utterance=np.repeat(np.arange(len(entries)), lengths),
         group=np.repeat(groups, lengths),
         speaker=np.repeat([e.speaker for e in entries], lengths),
+        corpus=np.repeat([store.mixture.name(p) for p in split.positions], lengths),
         style=np.repeat([e.style for e in entries], lengths),
         phone_class=np.array([phone_class(symbol) for symbol in store.inventory.phonemes])[phoneme],
         log_f0_std=stats.log_f0_std[speaker],

@@ -1,5 +1,6 @@
-"""Rows for prosody: every metric of every feature, overall and by speaker, style, length and phoneme class, with
-intervals over groups; of statistics of utterances overall. joint_prosody.py has those of f0 and duration together."""
+"""Rows for prosody: every metric of every feature, overall and by corpus of a mixture, speaker, style, length and
+phoneme class, with intervals over groups; of statistics of utterances overall. joint_prosody.py has those of f0 and
+duration together."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -56,10 +57,12 @@ class Prosody:
     log_f0_std: np.ndarray
     """[n] standard deviation of natural log-f0 of the position's speaker: what one normalised unit is"""
     frame_seconds: float
+    corpus: np.ndarray | None = None
+    """[n] strings, of a mixture"""
 
     def __post_init__(self):
         for name, value in vars(self).items():
-            if name != "frame_seconds" and np.shape(value)[-1:] != self.voiced.shape:
+            if name != "frame_seconds" and value is not None and np.shape(value)[-1:] != self.voiced.shape:
                 raise ValueError(f"Prosody.{name} has shape {np.shape(value)}, voiced {self.voiced.shape}")
 
 
@@ -112,10 +115,12 @@ def length_class(utterance: np.ndarray) -> np.ndarray:
 
 
 def _scopes(oracle: Prosody) -> Iterator[tuple[str, np.ndarray]]:
-    """Names and masks [n]; speakers, styles, lengths and classes only where there are several."""
+    """Names and masks [n]; corpora, speakers, styles, lengths and classes only where there are several."""
     yield "overall", np.ones(len(oracle.voiced), bool)
     by_length = length_class(oracle.utterance)
     every = {"speaker": oracle.speaker, "style": oracle.style, "length": by_length, "class": oracle.phone_class}
+    if oracle.corpus is not None:
+        every = {"corpus": oracle.corpus} | every
     for name, labels in every.items():
         values = np.unique(labels)
         for value in values if len(values) > 1 else ():

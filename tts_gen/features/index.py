@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tts_gen.config import UserError, from_dict
+from tts_gen.features.remote import resolved
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,10 @@ class Index(Sequence):
     fingerprint: str
     """SHA-256 of the file"""
 
-    def __init__(self, path: Path) -> None:
-        """Raises UserError when the file cannot be read, or names the line that is not an entry."""
-        self.path = path
+    def __init__(self, path: Path, home: str | Path | None = None) -> None:
+        """`home`: the store, if not the file's folder, whose recordings are named from there. Raises UserError when the
+        file cannot be read, or names the line that is not an entry."""
+        self.path, self.home = path, home or path.parent
         self._open()
         ends, digest, splits, self.shard_lengths = array("q", [0]), hashlib.sha256(), {}, {}
         columns = n_phonemes, n_frames, of_split = array("i"), array("i"), array("i")
@@ -85,7 +87,7 @@ class Index(Sequence):
         i = range(len(self))[i]
         start, end = self._ends[i : i + 2].tolist()
         row = self._parsed(os.pread(self._file.fileno(), end - start, start), i + 1)
-        return Entry(**row | {"audio": os.path.normpath(self.path.parent.absolute() / row["audio"])})
+        return Entry(**row | {"audio": resolved(self.home, row["audio"])})
 
     def _parsed(self, line: bytes, number: int) -> dict:
         where = f"{self.path}, line {number}"

@@ -8,13 +8,14 @@ split, group) come from the manifest each time, so changing them costs no new al
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tts_gen.config import UserError, from_dict
 from tts_gen.corpora import Drop, Utterance
 from tts_gen.features.files import read_json_lines, write_json_lines
+from tts_gen.features.remote import Shards
 from tts_gen.features.store import SHARDS, Entry
 from tts_gen.features.writer import entry, write_shard
 
@@ -114,14 +115,16 @@ def read(directory: Path, keys: Mapping[str, str], is_there: Callable[[Row], boo
     return rows
 
 
-def figures(directory: Path) -> dict[tuple[str, int], dict[str, float]]:
-    """(shard's file, position) -> what was measured, of all records."""
-    files = (directory / SHARDS).glob("*" + ROWS)
-    rows = (from_dict(Row, values, str(path)) for path in files for values in read_json_lines(path))
-    kept = (row for row in rows if not row.reason and row.level is not None)
-    return {
-        (row.shard + SHARD, row.position): row.figures | {"level": row.level, "clipped": row.clipped} for row in kept
-    }
+def figures(home: str | Path, shards: Iterable[str]) -> dict[tuple[str, int], dict[str, float]]:
+    """(shard, position) -> what was measured, of the records of a store's shards that lie on this machine."""
+    found = {}
+    for shard, path in Shards(home, Path(home), shards).paths.items():
+        path = Path(path.removesuffix(SHARD) + ROWS)
+        rows = (from_dict(Row, values, str(path)) for values in (read_json_lines(path) if path.is_file() else ()))
+        for row in rows:
+            if not row.reason and row.level is not None:
+                found[shard, row.position] = row.figures | {"level": row.level, "clipped": row.clipped}
+    return found
 
 
 def has_shard(directory: Path, row: Row) -> bool:

@@ -1,7 +1,7 @@
 """The feature store: ArrayRecord shards beside audio.json, stats.json, inventory.json and index.jsonl."""
 
 import copy
-import os
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +13,8 @@ from tts_gen.features import record
 from tts_gen.features.files import read_json, write_json_lines
 from tts_gen.features.index import Entry, Index
 from tts_gen.features.inventory import Inventory
+from tts_gen.features.mixture import MIXTURE, Corpus, Mixture
+from tts_gen.features.remote import Shards, folder_of, is_address, mirror, relative
 from tts_gen.features.stats import Stats
 
 SHARDS, INDEX, INVENTORY, STATS, AUDIO = "shards", "index.jsonl", "inventory.json", "stats.json", "audio.json"
@@ -51,16 +53,22 @@ class FeatureStore:
     """`features.embeddings.SpeakerEmbeddings` of its utterances"""
 
     def __init__(self, root: str | Path) -> None:
-        """Raises UserError when `root` is not a store, or one that `tts-gen prepare` has not finished."""
-        self.root = Path(root)
+        """`root`: a folder, or an address of fsspec, whose files are fetched (remote.py). Raises UserError when it is
+        not a store, or one that `tts-gen prepare` has not finished; remote.Unreachable."""
+        self.home = root = str(root).removeprefix("file://")
+        self.root = mirrored(root) if is_address(root) else Path(root)
         if not (self.root / INDEX).is_file():
             state = "an unfinished feature store" if (self.root / SHARDS).is_dir() else "not a feature store"
             raise UserError(f"{self.root} is {state} ({INDEX} is missing); run: tts-gen prepare MANIFEST {self.root}")
         self.audio = from_dict(Audio, read_json(self.root / AUDIO), str(self.root / AUDIO))
         self.stats = Stats.load(self.root / STATS)
         self.inventory = Inventory.load(self.root / INVENTORY)
-        self.index = Index(self.root / INDEX)
-        self._records = RecordReader(self.root, self.index.shard_lengths)
+        self.index = Index(self.root / INDEX, root)
+        alone = Corpus(self.root.name, ".", 1.0, len(self.index), self.index.fingerprint)
+        self.mixture = Mixture.load(self.root, root) if (self.root / MIXTURE).is_file() else Mixture((alone,))
+        cache = self.root if is_address(root) else folder_of(self.root.name, self.index.fingerprint)
+        lengths = self.index.shard_lengths
+        self._records = RecordReader(self.root, lengths, Shards(root, cache, lengths))
         self._phoneme_id = {symbol: i for i, symbol in enumerate(self.inventory.phonemes)}
 
     def with_embeddings(self, embeddings) -> "FeatureStore":
@@ -71,8 +79,9 @@ class FeatureStore:
 
     @property
     def fingerprint(self) -> str:
-        """Of the index, which holds every record's checksum."""
-        return self.index.fingerprint
+        """Of the index, which holds every record's checksum, and of a mixture's weights."""
+        of_index, rates = self.index.fingerprint, self.mixture.rates
+        return of_index if len(rates) == 1 else hashlib.sha256(f"{of_index} {rates}".encode()).hexdigest()
 
     def split(self, name: str) -> np.ndarray:
         """Positions in the index, ascending. Raises UserError listing the splits when `name` is not one of them."""
@@ -100,15 +109,15 @@ class FeatureStore:
 class RecordReader:
     """Checked access to the records of a store's shards by Entry."""
 
-    def __init__(self, root: Path, lengths: Mapping[str, int]) -> None:
-        """`lengths`: records of each shard."""
+    def __init__(self, root: Path, lengths: Mapping[str, int], shards: Shards | None = None) -> None:
+        """`lengths`: records of each shard; `shards`: where they are, if not all in `root`."""
         from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-        self.root = root
+        self._shards = shards or Shards(root, root, lengths)
         starts = np.cumsum([0, *lengths.values()])[:-1].tolist()
         self._start = dict(zip(lengths, starts, strict=True))
         # Lengths in the paths keep the data source from opening every shard at once.
-        self._source = ArrayRecordDataSource([f"{root / SHARDS / name}[0:{n}]" for name, n in lengths.items()])
+        self._source = ArrayRecordDataSource([f"{self._shards.paths[name]}[0:{n}]" for name, n in lengths.items()])
 
     def read(self, entry: Entry) -> dict:
         """As record.unpack. Raises UserError when the record cannot be read or its checksum differs."""
@@ -117,8 +126,9 @@ class RecordReader:
     def payload(self, entry: Entry) -> bytes:
         """The record as it was packed; raises as `read` does."""
         try:
+            self._shards.fetch(entry.shard)
             payload = self._source[self._start[entry.shard] + entry.position]
-        except (RuntimeError, IndexError, ValueError) as error:
+        except (RuntimeError, IndexError, ValueError, FileNotFoundError) as error:
             raise self._damaged(entry, str(error)) from error
         if record.checksum(payload) != entry.checksum:
             raise self._damaged(entry, f"checksum differs from {INDEX}")
@@ -128,13 +138,26 @@ class RecordReader:
         return ((entry, self.read(entry)) for entry in index)
 
     def _damaged(self, entry: Entry, why: str) -> UserError:
-        shard = self.root / SHARDS / entry.shard
+        shard = Path(self._shards.paths[entry.shard])
+        remedy = f"run: tts-gen prepare MANIFEST {shard.parent.parent}"
+        if self._shards.is_fetched(entry.shard):
+            remedy = f"it will be fetched again from {self._shards.origins[entry.shard]}"
         return UserError(
-            f"utterance {entry.id}: damaged record {entry.position} in {shard} ({why}); "
-            f"delete that file and run: tts-gen prepare MANIFEST {self.root}"
+            f"utterance {entry.id}: damaged record {entry.position} in {shard} ({why}); delete that file and {remedy}"
         )
+
+
+def mirrored(address: str) -> Path:
+    """A local folder with all of the store at an address but its shards. Raises as FeatureStore does."""
+    try:
+        return mirror(address, (INDEX, AUDIO, STATS, INVENTORY), (MIXTURE,))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{address} is not a finished feature store ({error}); give the address of a folder that "
+            "`tts-gen prepare` has finished and that was copied there whole"
+        ) from error
 
 
 def write_index(root: Path, index: Sequence[Entry]) -> None:
     """What Index reads; its presence marks a store as finished."""
-    write_json_lines(root / INDEX, ({**asdict(e), "audio": os.path.relpath(e.audio, root)} for e in index))
+    write_json_lines(root / INDEX, ({**asdict(e), "audio": relative(root, e.audio)} for e in index))

@@ -44,7 +44,7 @@ def measure(store: FeatureStore, console: Console) -> Measures:
     voiced = np.zeros(len(inventory.phonemes), np.int64)
     f0 = np.zeros((len(inventory.speakers), len(F0_EDGES) - 1), np.int64)
     damaged = {}
-    recorded = journal.figures(store.root)
+    recorded = journal.figures(store.home, store.index.shard_lengths)
     with progress("inspect", n, "utterances", console) as advance:
         for i, entry in enumerate(store.index):
             advance(1)
