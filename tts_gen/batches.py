@@ -160,8 +160,9 @@ def _left_out(why: str) -> None:
 
 
 def prosody_batch(utterances: Sequence[Features], stats: Stats, positions: int) -> dict[str, np.ndarray]:
-    """Batch of the prosody task, padded to `positions` phonemes; log_f0 is normalised by speaker, 0 where unvoiced."""
-    batch = _phoneme_arrays(utterances, positions)
+    """Batch of the prosody task, padded to `positions` phonemes; log_f0 is normalised by speaker, 0 where unvoiced;
+    energy is there where utterances and statistics have it."""
+    batch = _phoneme_arrays(utterances, stats, positions)
     log_f0 = stats.normalise_log_f0(_stack([u.log_f0 for u in utterances], positions), batch["speaker"])
     log_f0 = np.where(batch["voiced"], log_f0, 0).astype(np.float32)
     return batch | {"log_f0": log_f0, "log_f0_std": stats.log_f0_std[batch["speaker"]]}
@@ -197,14 +198,15 @@ def crop_frames(uncropped: Crop, frames: int, data: Data, at: float) -> Crop:
     window = slice(max(first - context, 0), last + context)
     names = ("phoneme", "stress", "edge", "punctuation", "duration", "log_f0", "voiced")
     mel = u.mel[start : min(stop, ends[last - 1])]
-    features = replace(u, mel=mel, **{n: getattr(u, n)[window] for n in names})
+    energy = None if u.energy is None else u.energy[window]
+    features = replace(u, mel=mel, energy=energy, **{n: getattr(u, n)[window] for n in names})
     return Crop(features, uncropped.log_f0[window], start - int(ends[window.start] - u.duration[window.start]))
 
 
 def acoustic_batch(crops: Sequence[Crop], stats: Stats, positions: int, frames: int) -> dict[str, np.ndarray]:
     """Batch of the acoustic task, padded."""
     utterances = [c.features for c in crops]
-    batch = _phoneme_arrays(utterances, positions)
+    batch = _phoneme_arrays(utterances, stats, positions)
     offset = np.array([c.offset for c in crops])
     return (
         batch
@@ -227,9 +229,12 @@ def frame_arrays(duration: np.ndarray, offset: np.ndarray, frames: int) -> dict[
     return {"frame_phoneme": phoneme.astype(np.int32), "frame_position": (time - start).astype(np.int32)}
 
 
-def _phoneme_arrays(utterances: Sequence[Features], positions: int) -> dict[str, np.ndarray]:
+def _phoneme_arrays(utterances: Sequence[Features], stats: Stats, positions: int) -> dict[str, np.ndarray]:
     names = ("phoneme", "stress", "edge", "punctuation", "duration")
-    return {n: _stack([getattr(u, n) for u in utterances], positions).astype(np.int32) for n in names} | {
+    batch = {n: _stack([getattr(u, n) for u in utterances], positions).astype(np.int32) for n in names}
+    if stats.energy_mean is not None and all(u.energy is not None for u in utterances):
+        batch["energy"] = _stack([stats.normalise_energy(u.energy) for u in utterances], positions)
+    return batch | {
         "voiced": _stack([u.voiced for u in utterances], positions),
         "length": np.array([len(u.phoneme) for u in utterances], np.int32),
         "speaker": np.array([u.speaker for u in utterances], np.int32),

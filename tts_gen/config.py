@@ -253,6 +253,8 @@ class Config:
     encoder: Encoder = field(default_factory=Encoder)
     decoder: Decoder = field(default_factory=Decoder)
     train: Train = field(default_factory=Train)
+    energy: bool = False
+    """prosody: model the energy of phonemes too; acoustic: be given it, so that both runs of a pair need the same"""
 
 
 def read_config_file(path: str | Path) -> Config:

@@ -113,7 +113,8 @@ class Speech(Model):
 
 class Prosody(Speech):
     def __call__(self, phonemes, speaker=None, style=None, temperature=0.8, seed=0):
-        """Phonemes -> log_f0 [N] (natural log of Hz, NaN where unvoiced) and duration [N] in whole frames."""
+        """Phonemes -> log_f0 [N] (natural log of Hz, NaN where unvoiced), duration [N] in whole frames, and of a model
+        that has it energy [N] in nats."""
         batch = self._text(phonemes, speaker, style)
         n, s = batch["length"][0], self._stats
         y = self._draw(batch, seed, temperature)[:n].astype(np.float64)
@@ -122,17 +123,23 @@ class Prosody(Speech):
         frames = np.exp(
             np.clip(y[:, 1] * s["log_duration_std"] + s["log_duration_mean"], np.log(1e-3), np.log(LONGEST))
         )
-        return {"log_f0": np.where(voiced, log_f0, np.nan).astype(np.float32), "duration": whole(frames)}
+        prosody = {"log_f0": np.where(voiced, log_f0, np.nan).astype(np.float32), "duration": whole(frames)}
+        if self.about["energy"]:
+            prosody["energy"] = (y[:, 2] * s["energy_std"] + s["energy_mean"]).astype(np.float32)
+        return prosody
 
 
 class Acoustic(Speech):
-    def __call__(self, phonemes, log_f0, duration, speaker=None, style=None, temperature=0.667, seed=0):
-        """Phonemes, log_f0 [N] (NaN where unvoiced) and duration [N] in frames -> mel [T, M], natural logarithm."""
+    def __call__(self, phonemes, log_f0, duration, speaker=None, style=None, temperature=0.667, seed=0, energy=None):
+        """Phonemes, log_f0 [N] (NaN where unvoiced), duration [N] in frames and, of a model that needs it, energy [N]
+        in nats -> mel [T, M], natural logarithm."""
         batch = self._text(phonemes, speaker, style)
         n, positions = batch["length"][0], batch["phoneme"].shape[1]
         log_f0, duration = np.asarray(log_f0, np.float32), np.asarray(duration, np.int32)
         if log_f0.shape != (n,) or duration.shape != (n,) or duration.min() < 1:
             raise ValueError(f"the text has {n} phonemes; give a log_f0 and a duration of at least 1 frame for each")
+        if (energy is not None) != self.about["energy"] or np.shape(energy) not in ((), (n,)):
+            raise ValueError(f"the model {'needs the' if self.about['energy'] else 'takes no'} energy of {n} phonemes")
         frames, voiced, s = int(duration.sum()), ~np.isnan(log_f0), self._stats
         log_f0 = (log_f0 - s["log_f0_mean"][batch["speaker"]]) / s["log_f0_std"][batch["speaker"]]
         if voiced.any():  # through unvoiced phonemes, between their neighbours
@@ -144,6 +151,9 @@ class Acoustic(Speech):
         batch |= {
             name: _row(x, positions) for name, x in (("duration", duration), ("log_f0", log_f0), ("voiced", voiced))
         }
+        if self.about["energy"]:
+            level = (np.asarray(energy, np.float32) - s["energy_mean"]) / s["energy_std"]
+            batch["energy"] = _row(level.astype(np.float32), positions)
         batch |= {"frame_phoneme": _row(phoneme, length), "frame_position": _row(position, length)}
         batch["frames"] = np.array([frames], np.int32)
         return self._draw(batch, seed, temperature)[:frames] * s["mel_std"] + s["mel_mean"]

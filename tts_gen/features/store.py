@@ -12,6 +12,7 @@ from tts_gen.features import record
 from tts_gen.features.files import read_json, write_json_lines
 from tts_gen.features.index import Entry, Index
 from tts_gen.features.inventory import Inventory
+from tts_gen.features.pooling import pool_energy
 from tts_gen.features.stats import Stats
 
 SHARDS, INDEX, INVENTORY, STATS, AUDIO = "shards", "index.jsonl", "inventory.json", "stats.json", "audio.json"
@@ -39,6 +40,8 @@ class Features:
     """[T, M] float32 log-mel"""
     speaker: int
     style: int
+    energy: np.ndarray | None = None
+    """[N] float32, as pooling.pool_energy; None for a sentence whose prosody has none"""
 
 
 class FeatureStore:
@@ -80,6 +83,7 @@ class FeatureStore:
             voiced=~np.isnan(values["log_f0"]),
             speaker=self.inventory.speaker_id(entry.speaker),
             style=self.inventory.style_id(entry.style),
+            energy=pool_energy(values["mel"], values["duration"]),
             **values,
         )
 
