@@ -18,6 +18,7 @@ from tts_gen.batches import (
     frame_arrays,
     prosody_batch,
     validation_batches,
+    whole,
 )
 from tts_gen.config import Data, UserError
 from tts_gen.features.store import Features
@@ -146,6 +147,13 @@ def test_prosody_batch_holds_normalised_values(store):
         np.testing.assert_allclose(batch["log_f0"][row, :n], truth, rtol=1e-5)
         assert batch["log_f0_std"][row] == std
     assert np.isfinite(batch["log_f0"]).all()
+
+
+def test_pitch_is_there_where_a_phoneme_only_counts_as_voiced(store):
+    for u in store.read(range(5)):
+        assert np.isnan(u.log_f0).any()
+        found = whole(replace(u, voiced=np.ones(len(u.voiced), bool)), store.stats)
+        np.testing.assert_array_equal(found.log_f0, whole(u, store.stats).log_f0)
 
 
 def test_acoustic_batch_fits_many_short_phonemes(tmp_path):

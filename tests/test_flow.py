@@ -267,6 +267,14 @@ def test_splines_learn_two_modes_to_within_002_bits_of_the_truth():
         assert -0.005 < excess.mean() < 0.02
 
 
+def test_three_channels_are_mapped_exactly():
+    m, y, cond, mask = Model(channels=3), draw(5, 1, 4, 3), draw(6, 1, 4, D), jnp.ones((1, 4))
+    z, log_det = m("forward_and_log_det", y, cond, mask)
+    np.testing.assert_allclose(m("inverse", z, cond, mask), y, atol=1e-7)
+    jacobian = jax.jacobian(lambda y: m("forward_and_log_det", y, cond, mask)[0])(y).reshape(12, 12)
+    np.testing.assert_allclose(log_det.sum(), np.linalg.slogdet(jacobian)[1], atol=1e-8)
+
+
 @pytest.mark.parametrize("mixing", ["conv", "flip"])
 def test_refuses_channels_that_have_no_halves(mixing):
     with pytest.raises(UserError, match="3 channels.*squeeze 1 are odd"):

@@ -181,7 +181,8 @@ class Crop:
 def whole(u: Features, stats: Stats) -> Crop:
     """All of an utterance."""
     log_f0 = stats.normalise_log_f0(u.log_f0, np.asarray(u.speaker))
-    return Crop(u, interpolate_unvoiced(log_f0, u.voiced))
+    # A recording may lack the f0 of a phoneme that counts as voiced by its class.
+    return Crop(u, interpolate_unvoiced(log_f0, u.voiced & ~np.isnan(log_f0)))
 
 
 def crop_frames(uncropped: Crop, frames: int, data: Data, at: float) -> Crop:

@@ -23,7 +23,11 @@ def imitate(recording: Path, text: str, run: Run, controls: Controls) -> Feature
         raise UserError(f"{recording}: {error.reason}: {error.detail}") from error
     encoded = run.inventory.encode(record.phonemes)
     speaker, style = labels(run, controls)
+    energy = None
+    if run.config.energy:  # a recording's level is its microphone's
+        energy = pool_energy(record.mel, record.duration)
+        energy += run.stats.energy_mean - energy.mean()
     return Features(
         **encoded, duration=record.duration, log_f0=record.log_f0, voiced=~np.isnan(record.log_f0), mel=record.mel,
-        speaker=speaker, style=style, energy=pool_energy(record.mel, record.duration),
+        speaker=speaker, style=style, energy=energy,
     )  # fmt: skip
