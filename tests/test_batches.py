@@ -192,9 +192,11 @@ def test_frames_know_their_phoneme(duration, offset, frames):
 @given(durations, st.integers(1, 12).map(lambda x: 4 * x), st.floats(0, 1, exclude_max=True), st.integers(0, 6))
 def test_crops_line_up_with_the_whole_utterance(duration, frames, at, context):
     u, data = utterance(duration), Data(context=context, max_phonemes=10)
-    crop = crop_frames(Crop(u, np.arange(len(u.phoneme))), frames, data, at)
+    n = len(u.phoneme)
+    crop = crop_frames(Crop(u, np.arange(n), np.tile(np.arange(n)[:, None], 3)), frames, data, at)
     part = crop.features
     np.testing.assert_array_equal(part.phoneme, u.phoneme[crop.log_f0])  # the contour is cut where the phonemes are
+    np.testing.assert_array_equal(crop.places[:, 0], crop.log_f0)
     assert 0 < len(part.mel) <= frames and len(part.phoneme) <= data.max_phonemes
     assert len(part.phoneme) == len(part.duration) == len(part.log_f0) == len(part.voiced)
     arrays = frame_arrays(part.duration[None], np.array([crop.offset]), len(part.mel))

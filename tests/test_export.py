@@ -31,6 +31,8 @@ MODELS = {
 }
 ENERGY = ("flow", "flow_matching")
 """those with energy"""
+POSITIONS = ("regression", "flow_matching")
+"""those that are told where phonemes stand"""
 GOLDEN = Path(__file__).parent / "golden"
 VOCODERS = {"hifigan": GOLDEN / "hifigan" / "g_00000001", "vocos": GOLDEN / "vocos" / "pytorch_model.bin"}
 SEED, TEMPERATURE = 3, 0.7
@@ -64,7 +66,8 @@ def exported(store, tmp_path_factory):
     made, folder = {}, tmp_path_factory.mktemp("exported")
     for family, (task, changes) in MODELS.items():
         config = replace(small_config(task, family, store.root), decoder=small_decoder(family, **changes))
-        config = replace(config, energy=family in ENERGY)
+        encoder = replace(config.encoder, positions=family in POSITIONS)
+        config = replace(config, energy=family in ENERGY, encoder=encoder)
         write_untrained(config, store, folder / f"run_{family}")
         assert command("export", folder / f"run_{family}", folder / family) == 0
         made[family] = runs.load(folder / f"run_{family}"), folder / family
@@ -177,7 +180,7 @@ def test_other_lengths(exported, store):
 def sampled(model, run, batch, temperature: float, seed: int = SEED) -> tuple[np.ndarray, np.ndarray]:
     """By the artefact and by the run."""
     unread = {"prosody": ("log_f0", "log_f0_std", "voiced", "duration", "energy"), "acoustic": ("mel", "energy")}
-    unread = unread[run.config.task]
+    unread = (*unread[run.config.task], *([] if run.config.encoder.positions else ["places"]))
     inputs = {name: value for name, value in batch.items() if name not in unread}
     y = model.sample(inputs, np.uint32(seed), np.float32(temperature))
     return y, run.sample(run.variables, batch, jax.random.key(seed), temperature)

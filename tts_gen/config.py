@@ -124,6 +124,8 @@ class Encoder:
     """of what each block adds"""
     label_dropout: float = 0.0
     """probability that an utterance's speaker and style count as unknown in a training step: what guidance needs"""
+    positions: bool = False
+    """whether it is told where a phoneme stands: its word in the phrase, its syllable in the word"""
 
     def __post_init__(self):
         limit("encoder", self, width=COUNT, kernel=COUNT, heads=COUNT, conv_layers=(0, math.inf), layers=(0, math.inf))

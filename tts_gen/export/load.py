@@ -73,6 +73,8 @@ class Speech(Model):
         length = _padded(len(columns), SHORTEST_TEXT)
         names = ("phoneme", "stress", "edge", "punctuation")
         batch = {name: _row(column, length) for name, column in zip(names, columns.T)}
+        if self.about["positions"]:
+            batch["places"] = np.pad(places(columns), ((0, length - len(columns)), (0, 0)))[None]
         voice = {"speaker": self._id("speakers", speaker), "style": self._id("styles", style)}
         return batch | {k: np.array([v], np.int32) for k, v in (voice | {"length": len(columns)}).items()}
 
@@ -192,6 +194,25 @@ def whole(frames):
             nearest = np.argsort(np.where(result > 1, fraction, np.inf), kind="stable")[: (result > 1).sum()]
         result[nearest[: abs(missing)]] += np.sign(missing)
     return result
+
+
+def places(columns):
+    """[N, 4] of Speech._parse -> [N, 3]: 1 + the words of the phrase before a phoneme's own, 1 + those after it, the
+    vowels of the word so far; 0 in pauses. A phrase ends at a pause and at punctuation."""
+    words, phrase = [], []
+    for i, (phoneme, _, edge, mark) in enumerate(columns):
+        if phoneme and edge & 1:
+            phrase.append([])
+        if phoneme:
+            phrase[-1].append(i)
+        if phrase and (phoneme == 0 or (mark and edge & 2) or i == len(columns) - 1):
+            words += [(word, n + 1, len(phrase) - n) for n, word in enumerate(phrase)]
+            phrase = []
+    found = np.zeros((len(columns), 3), np.int32)
+    for word, start, end in words:
+        found[word] = np.stack([np.full(len(word), start), np.full(len(word), end),
+                                np.cumsum(columns[word, 1] > 0)], 1)  # fmt: skip
+    return np.minimum(found, 7)
 
 
 def _padded(length, shortest):

@@ -45,6 +45,7 @@ def export_run(run: Run, out: Path) -> None:
         "step": run.step,
         "decoder": dataclasses.asdict(run.config.decoder),
         "energy": run.config.energy,
+        "positions": run.config.encoder.positions,
         "guidance": run.guidance or 0.0,
         "audio": dataclasses.asdict(run.audio),
         "inventory": dataclasses.asdict(inventory),
@@ -88,6 +89,8 @@ def _batch(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
         return {name: jax.ShapeDtypeStruct(shape, dtype) for name in names.split()}
 
     batch = arrays("phoneme stress edge punctuation", b, n) | arrays("length speaker style", b)
+    if run.config.encoder.positions:
+        batch |= arrays("places", b, n, 3)
     if task == "prosody":
         return batch
     values = "log_f0 energy" if run.config.energy else "log_f0"
