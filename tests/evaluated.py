@@ -9,7 +9,8 @@ IDENTITY = {"task": "prosody", "family": "flow", "temperature": 1.0, "split": "t
 
 def world(rng, utterances=80, length=14) -> tuple[Prosody, np.ndarray, np.ndarray]:
     """An oracle whose log-f0 and log-duration are a known mean plus smooth noise that the mean does not tell; the noise
-    is common to neighbours, as intonation is. Returns oracle, conditional mean [n, 2], and the noise [n, 2]."""
+    is common to neighbours, as intonation is; energy is noise. Returns oracle, conditional mean [n, 2], and the first
+    noise [n, 2]."""
     n = utterances * length
     mean = rng.standard_normal((n, 2)) * [0.5, 0.6]
     noise = (
@@ -31,6 +32,8 @@ def world(rng, utterances=80, length=14) -> tuple[Prosody, np.ndarray, np.ndarra
         phone_class=np.where(pause, "pause", np.where(voiced, "vowel", "stop")),
         log_f0_std=np.full(n, 0.2),
         frame_seconds=256 / 22050,
+        energy=np.random.default_rng(n).standard_normal(n),
+        energy_db=10.0,
     )
     return oracle, mean, noise
 

@@ -18,6 +18,7 @@ from tts_gen.batches import (
     frame_arrays,
     prosody_batch,
     validation_batches,
+    whole,
 )
 from tts_gen.config import Data, UserError
 from tts_gen.features.store import Features
@@ -148,6 +149,13 @@ def test_prosody_batch_holds_normalised_values(store):
     assert np.isfinite(batch["log_f0"]).all()
 
 
+def test_pitch_is_there_where_a_phoneme_only_counts_as_voiced(store):
+    for u in store.read(range(5)):
+        assert np.isnan(u.log_f0).any()
+        found = whole(replace(u, voiced=np.ones(len(u.voiced), bool)), store.stats)
+        np.testing.assert_array_equal(found.log_f0, whole(u, store.stats).log_f0)
+
+
 def test_acoustic_batch_fits_many_short_phonemes(tmp_path):
     """An utterance that needs no crop may still hold more phonemes than data.max_phonemes."""
     store = make_store(tmp_path, train=8, held_out=1)
@@ -184,9 +192,11 @@ def test_frames_know_their_phoneme(duration, offset, frames):
 @given(durations, st.integers(1, 12).map(lambda x: 4 * x), st.floats(0, 1, exclude_max=True), st.integers(0, 6))
 def test_crops_line_up_with_the_whole_utterance(duration, frames, at, context):
     u, data = utterance(duration), Data(context=context, max_phonemes=10)
-    crop = crop_frames(Crop(u, np.arange(len(u.phoneme))), frames, data, at)
+    n = len(u.phoneme)
+    crop = crop_frames(Crop(u, np.arange(n), np.tile(np.arange(n)[:, None], 3)), frames, data, at)
     part = crop.features
     np.testing.assert_array_equal(part.phoneme, u.phoneme[crop.log_f0])  # the contour is cut where the phonemes are
+    np.testing.assert_array_equal(crop.places[:, 0], crop.log_f0)
     assert 0 < len(part.mel) <= frames and len(part.phoneme) <= data.max_phonemes
     assert len(part.phoneme) == len(part.duration) == len(part.log_f0) == len(part.voiced)
     arrays = frame_arrays(part.duration[None], np.array([crop.offset]), len(part.mel))

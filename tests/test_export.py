@@ -29,6 +29,10 @@ MODELS = {
     "diffusion": ("prosody", {}),
     "flow_matching": ("prosody", {}),
 }
+ENERGY = ("flow", "flow_matching")
+"""those with energy"""
+POSITIONS = ("regression", "flow_matching")
+"""those that are told where phonemes stand"""
 GOLDEN = Path(__file__).parent / "golden"
 VOCODERS = {"hifigan": GOLDEN / "hifigan" / "g_00000001", "vocos": GOLDEN / "vocos" / "pytorch_model.bin"}
 SEED, TEMPERATURE = 3, 0.7
@@ -62,6 +66,8 @@ def exported(store, tmp_path_factory):
     made, folder = {}, tmp_path_factory.mktemp("exported")
     for family, (task, changes) in MODELS.items():
         config = replace(small_config(task, family, store.root), decoder=small_decoder(family, **changes))
+        encoder = replace(config.encoder, positions=family in POSITIONS)
+        config = replace(config, energy=family in ENERGY, encoder=encoder)
         write_untrained(config, store, folder / f"run_{family}")
         assert command("export", folder / f"run_{family}", folder / family) == 0
         made[family] = runs.load(folder / f"run_{family}"), folder / family
@@ -86,10 +92,10 @@ def sentence(words: int, store) -> tuple[list[str], Features]:
     voiced = store.inventory.phone_voiced(encoded["phoneme"])
     duration = rng.integers(4, 12, len(voiced)).astype(np.int32)
     log_f0 = np.where(voiced, rng.normal(5, 0.3, len(voiced)), np.nan).astype(np.float32)
-    mel = np.zeros((duration.sum(), len(store.stats.mel_mean)), np.float32)
+    mel, energy = np.zeros((duration.sum(), len(store.stats.mel_mean)), np.float32), rng.normal(-1, 2, len(voiced))
     speaker = store.inventory.speaker_id("bob")
     return [*symbols, "pau"], Features(**encoded, duration=duration, log_f0=log_f0, voiced=voiced, mel=mel,
-                                       speaker=speaker, style=0)  # fmt: skip
+                                       speaker=speaker, style=0, energy=energy.astype(np.float32))  # fmt: skip
 
 
 def originals(run, utterances: list[Features]) -> np.ndarray:
@@ -122,6 +128,8 @@ def test_exported_models_equal_the_originals_elsewhere(exported, store, tmp_path
     for run, folder in exported.values():
         common = {"speaker": "bob", "seed": SEED, "temperature": TEMPERATURE}
         prosody = [{"log_f0": u.log_f0.tolist(), "duration": u.duration.tolist()} for _, u in sentences]
+        if run.config.energy:
+            prosody = [p | {"energy": u.energy.tolist()} for p, (_, u) in zip(prosody, sentences, strict=True)]
         given = prosody if run.config.task == "acoustic" else [{}, {}]
         asked[folder] = [{"phonemes": symbols, **p, **common} for (symbols, _), p in zip(sentences, given, strict=True)]
     found = elsewhere(tmp_path / "vocos", asked, tmp_path)
@@ -141,6 +149,10 @@ def test_exported_models_equal_the_originals_elsewhere(exported, store, tmp_path
             np.testing.assert_allclose(found[f"{folder} {i} log_f0"], log_f0, rtol=0, atol=1e-4)
             duration = whole_frames(stats.denormalise_log_duration(y[:, 1]))
             np.testing.assert_array_equal(found[f"{folder} {i} duration"], duration)
+            assert (f"{folder} {i} energy" in found) == run.config.energy
+            if run.config.energy:
+                energy = stats.denormalise_energy(y[:, 2])
+                np.testing.assert_allclose(found[f"{folder} {i} energy"], energy, rtol=0, atol=1e-4)
 
 
 def test_batches_seeds_and_temperatures(exported, store):
@@ -167,7 +179,8 @@ def test_other_lengths(exported, store):
 
 def sampled(model, run, batch, temperature: float, seed: int = SEED) -> tuple[np.ndarray, np.ndarray]:
     """By the artefact and by the run."""
-    unread = {"prosody": ("log_f0", "log_f0_std", "voiced", "duration"), "acoustic": ("mel",)}[run.config.task]
+    unread = {"prosody": ("log_f0", "log_f0_std", "voiced", "duration", "energy"), "acoustic": ("mel", "energy")}
+    unread = (*unread[run.config.task], *([] if run.config.encoder.positions else ["places"]))
     inputs = {name: value for name, value in batch.items() if name not in unread}
     y = model.sample(inputs, np.uint32(seed), np.float32(temperature))
     return y, run.sample(run.variables, batch, jax.random.key(seed), temperature)
@@ -190,7 +203,7 @@ def test_phonemes_are_read_as_in_manifests(exported):
 
 def test_wrong_inputs(exported, store):
     model, (symbols, u) = load.load(exported["flow"][1]), sentence(3, store)
-    prosody = {"log_f0": u.log_f0, "duration": u.duration}
+    prosody = {"log_f0": u.log_f0, "duration": u.duration, "energy": u.energy}
     for changes, message in [
         ({"phonemes": "pau ZZ pau"}, "'ZZ' is none of the model's phonemes: pau, "),
         ({"phonemes": "pau pau"}, "no phone in 'pau pau'"),
@@ -199,6 +212,8 @@ def test_wrong_inputs(exported, store):
         ({"temperature": -1}, "temperature -1"),
         ({"duration": u.duration[:-1]}, f"the text has {len(u.phoneme)} phonemes"),
         ({"duration": u.duration * 0}, "at least 1 frame"),
+        ({"energy": None}, f"the model needs the energy of {len(u.phoneme)} phonemes"),
+        ({"energy": u.energy[:-1]}, f"the model needs the energy of {len(u.phoneme)} phonemes"),
     ]:
         with pytest.raises(ValueError, match=message):
             model(**{"phonemes": symbols, "speaker": "ann", **prosody} | changes)

@@ -267,17 +267,30 @@ def test_splines_learn_two_modes_to_within_002_bits_of_the_truth():
         assert -0.005 < excess.mean() < 0.02
 
 
-@pytest.mark.parametrize("channels, settings", [(3, {"squeeze": 2}), (3, {"squeeze": 1}), (4, {"groups_of": 3})])
-def test_refuses_channels_that_do_not_split(channels, settings):
-    with pytest.raises(UserError, match=f"{channels} channels.*squeeze.*groups_of"):
-        small_decoder("flow", **settings).build(channels)
+def test_three_channels_are_mapped_exactly():
+    m, y, cond, mask = Model(channels=3), draw(5, 1, 4, 3), draw(6, 1, 4, D), jnp.ones((1, 4))
+    z, log_det = m("forward_and_log_det", y, cond, mask)
+    np.testing.assert_allclose(m("inverse", z, cond, mask), y, atol=1e-7)
+    jacobian = jax.jacobian(lambda y: m("forward_and_log_det", y, cond, mask)[0])(y).reshape(12, 12)
+    np.testing.assert_allclose(log_det.sum(), np.linalg.slogdet(jacobian)[1], atol=1e-8)
+
+
+@pytest.mark.parametrize("mixing", ["conv", "flip"])
+def test_refuses_channels_that_have_no_halves(mixing):
+    with pytest.raises(UserError, match="3 channels.*squeeze 1 are odd"):
+        small_decoder("flow", mixing=mixing, squeeze=1).build(3)
+
+
+@pytest.mark.parametrize(
+    "squeezed, groups_of, group", [(4, 4, 4), (160, 4, 4), (6, 4, 6), (2, 4, 2), (12, 3, 4), (14, 4, 14)]
+)
+def test_groups_are_the_next_larger_that_divide(squeezed, groups_of, group):
+    assert small_decoder("flow", groups_of=groups_of).group(squeezed) == group
 
 
 def test_refuses_settings_that_exclude_each_other():
     with pytest.raises(UserError, match='prior "given".*conditioner "wavenet"'):
         small_decoder("flow", prior="given", conditioner="dds").build(C)
-    with pytest.raises(UserError, match="3 channels.*squeeze 1 are odd"):
-        small_decoder("flow", mixing="flip", squeeze=1).build(3)
 
 
 def test_dequantiser_starts_uniform_and_its_density_is_that_of_its_noise():

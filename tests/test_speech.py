@@ -23,6 +23,7 @@ from tts_gen.corpora import Utterance
 from tts_gen.features import sound
 from tts_gen.features.extract import Settings, extract
 from tts_gen.features.inventory import Inventory
+from tts_gen.features.pooling import pool_energy
 from tts_gen.features.store import Features
 from tts_gen.speech import command as speech_command
 from tts_gen.speech import files, prosody_file, speaking
@@ -167,6 +168,10 @@ def test_a_recordings_prosody_is_that_of_its_features(pair, tmp_path):
     found = imitate(path, clip.text, run, Controls())
     np.testing.assert_array_equal(found.duration, record.duration)
     np.testing.assert_array_equal(found.log_f0, record.log_f0)
+    assert found.energy is None
+    loud = imitate(path, clip.text, replace(run, config=replace(run.config, energy=True)), Controls()).energy
+    energy = pool_energy(record.mel, record.duration)
+    np.testing.assert_allclose(loud, energy - energy.mean() + run.stats.energy_mean, atol=1e-5)
     assert run.inventory.decode(found.phoneme, found.stress, found.edge, found.punctuation) == record.phonemes
     with pytest.raises(UserError, match="clip.wav: alignment: .*text 'Something else"):
         imitate(path, "Something else altogether was said here, and it was far longer than that. " * 3, run, Controls())

@@ -14,6 +14,7 @@ import grain
 import numpy as np
 
 from tts_gen.config import Config, Data, UserError
+from tts_gen.features.places import places
 from tts_gen.features.pooling import interpolate_unvoiced
 from tts_gen.features.stats import Stats
 from tts_gen.features.store import Features, FeatureStore
@@ -160,8 +161,9 @@ def _left_out(why: str) -> None:
 
 
 def prosody_batch(utterances: Sequence[Features], stats: Stats, positions: int) -> dict[str, np.ndarray]:
-    """Batch of the prosody task, padded to `positions` phonemes; log_f0 is normalised by speaker, 0 where unvoiced."""
-    batch = _phoneme_arrays(utterances, positions)
+    """Batch of the prosody task, padded to `positions` phonemes; log_f0 is normalised by speaker, 0 where unvoiced;
+    energy is there where utterances and statistics have it."""
+    batch = _phoneme_arrays(utterances, stats, positions) | {"places": _stack([*map(_places, utterances)], positions)}
     log_f0 = stats.normalise_log_f0(_stack([u.log_f0 for u in utterances], positions), batch["speaker"])
     log_f0 = np.where(batch["voiced"], log_f0, 0).astype(np.float32)
     return batch | {"log_f0": log_f0, "log_f0_std": stats.log_f0_std[batch["speaker"]]}
@@ -170,17 +172,20 @@ def prosody_batch(utterances: Sequence[Features], stats: Stats, positions: int) 
 @dataclass(frozen=True)
 class Crop:
     """Part of an utterance: `features` holds some of its phonemes, and mel frames that start `offset` frames into the
-    first; `log_f0` [N] is normalised by speaker and interpolated through unvoiced phonemes."""
+    first; `log_f0` [N] is normalised by speaker and interpolated through unvoiced phonemes; `places` [N, 3] are those
+    in the whole."""
 
     features: Features
     log_f0: np.ndarray
+    places: np.ndarray
     offset: int = 0
 
 
 def whole(u: Features, stats: Stats) -> Crop:
     """All of an utterance."""
     log_f0 = stats.normalise_log_f0(u.log_f0, np.asarray(u.speaker))
-    return Crop(u, interpolate_unvoiced(log_f0, u.voiced))
+    # A recording may lack the f0 of a phoneme that counts as voiced by its class.
+    return Crop(u, interpolate_unvoiced(log_f0, u.voiced & ~np.isnan(log_f0)), _places(u))
 
 
 def crop_frames(uncropped: Crop, frames: int, data: Data, at: float) -> Crop:
@@ -197,20 +202,23 @@ def crop_frames(uncropped: Crop, frames: int, data: Data, at: float) -> Crop:
     window = slice(max(first - context, 0), last + context)
     names = ("phoneme", "stress", "edge", "punctuation", "duration", "log_f0", "voiced")
     mel = u.mel[start : min(stop, ends[last - 1])]
-    features = replace(u, mel=mel, **{n: getattr(u, n)[window] for n in names})
-    return Crop(features, uncropped.log_f0[window], start - int(ends[window.start] - u.duration[window.start]))
+    energy = None if u.energy is None else u.energy[window]
+    features = replace(u, mel=mel, energy=energy, **{n: getattr(u, n)[window] for n in names})
+    places = uncropped.places[window]
+    return Crop(features, uncropped.log_f0[window], places, start - int(ends[window.start] - u.duration[window.start]))
 
 
 def acoustic_batch(crops: Sequence[Crop], stats: Stats, positions: int, frames: int) -> dict[str, np.ndarray]:
     """Batch of the acoustic task, padded."""
     utterances = [c.features for c in crops]
-    batch = _phoneme_arrays(utterances, positions)
+    batch = _phoneme_arrays(utterances, stats, positions)
     offset = np.array([c.offset for c in crops])
     return (
         batch
         | frame_arrays(batch["duration"], offset, frames)
         | {
             "log_f0": _stack([c.log_f0 for c in crops], positions),
+            "places": _stack([c.places for c in crops], positions),
             "mel": _stack([stats.normalise_mel(u.mel) for u in utterances], frames),
             "frames": np.array([len(u.mel) for u in utterances], np.int32),
         }
@@ -227,16 +235,22 @@ def frame_arrays(duration: np.ndarray, offset: np.ndarray, frames: int) -> dict[
     return {"frame_phoneme": phoneme.astype(np.int32), "frame_position": (time - start).astype(np.int32)}
 
 
-def _phoneme_arrays(utterances: Sequence[Features], positions: int) -> dict[str, np.ndarray]:
+def _places(u: Features) -> np.ndarray:
+    return places(u.phoneme, u.stress, u.edge, u.punctuation)
+
+
+def _phoneme_arrays(utterances: Sequence[Features], stats: Stats, positions: int) -> dict[str, np.ndarray]:
     names = ("phoneme", "stress", "edge", "punctuation", "duration")
-    vectors = [u.speaker_embedding for u in utterances]
-    embedded = {} if vectors[0] is None else {"speaker_embedding": np.stack(vectors)}
-    return {n: _stack([getattr(u, n) for u in utterances], positions).astype(np.int32) for n in names} | {
+    batch = {n: _stack([getattr(u, n) for u in utterances], positions).astype(np.int32) for n in names}
+    if stats.energy_mean is not None and all(u.energy is not None for u in utterances):
+        batch["energy"] = _stack([stats.normalise_energy(u.energy) for u in utterances], positions)
+    if utterances[0].speaker_embedding is not None:
+        batch["speaker_embedding"] = np.stack([u.speaker_embedding for u in utterances])
+    return batch | {
         "voiced": _stack([u.voiced for u in utterances], positions),
         "length": np.array([len(u.phoneme) for u in utterances], np.int32),
         "speaker": np.array([u.speaker for u in utterances], np.int32),
         "style": np.array([u.style for u in utterances], np.int32),
-        **embedded,
     }
 
 

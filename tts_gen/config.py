@@ -127,6 +127,8 @@ class Encoder:
     """of what each block adds"""
     label_dropout: float = 0.0
     """probability that an utterance's speaker and style count as unknown in a training step: what guidance needs"""
+    positions: bool = False
+    """whether it is told where a phoneme stands: its word in the phrase, its syllable in the word"""
 
     def __post_init__(self):
         limit("encoder", self, width=COUNT, kernel=COUNT, heads=COUNT, conv_layers=(0, math.inf), layers=(0, math.inf))
@@ -256,6 +258,8 @@ class Config:
     encoder: Encoder = field(default_factory=Encoder)
     decoder: Decoder = field(default_factory=Decoder)
     train: Train = field(default_factory=Train)
+    energy: bool = False
+    """prosody: model the energy of phonemes too; acoustic: be given it, so that both runs of a pair need the same"""
 
 
 def read_config_file(path: str | Path) -> Config:

@@ -9,6 +9,8 @@ from tts_gen.layers import ConvBlock, TransformerBlock, masked
 
 STRESSES, EDGES, PUNCTUATIONS = 4, 4, 7
 """table sizes of the features that `text.Phoneme` defines"""
+PLACES = {"phrase_start": 8, "phrase_end": 8, "syllable": 8}
+"""columns of `features.places` and their table sizes"""
 
 
 class Encoder(nn.Module):
@@ -24,12 +26,15 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, batch: dict[str, jax.Array], mask: jax.Array, rng: jax.Array | None) -> jax.Array:
-        """`batch`: phoneme, stress, edge, punctuation [B, N]; speaker, style [B]. `mask` [B, N]. `rng` None: no
-        dropout, of labels neither. The dtype is that of the tables. With speaker_embedding [B, E] in the batch, its
-        projection stands for the speaker's row, its bias for `unknown` where it is zeros."""
+        """`batch`: phoneme, stress, edge, punctuation [B, N]; speaker, style [B]; places [B, N, 3] where positions are
+        on. `mask` [B, N]. `rng` None: no dropout, of labels neither. The dtype is that of the tables. With
+        speaker_embedding [B, E] in the batch, its projection stands for the speaker's row, its bias for `unknown` where
+        it is zeros."""
         c = self.config
         tables = {"phoneme": self.phonemes, "stress": STRESSES, "edge": EDGES, "punctuation": PUNCTUATIONS}
         x = sum(nn.Embed(size, c.width, name=name)(batch[name]) for name, size in tables.items())
+        for column, (name, size) in enumerate(PLACES.items() if c.positions else ()):
+            x += nn.Embed(size, c.width, name=name)(batch["places"][..., column])
         known = 1
         if rng is not None and c.label_dropout > 0:
             label_key, rng = draws.split(rng, 2)

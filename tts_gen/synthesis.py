@@ -69,6 +69,7 @@ def joined(parts: Sequence[Spoken]) -> Spoken:
     mel, features = np.concatenate([part.mel for part in parts]), parts[0].features
     if features is not None:
         positions = ("phoneme", "stress", "edge", "punctuation", "duration", "log_f0", "voiced", "mel")
+        positions += () if features.energy is None else ("energy",)
         columns = {name: np.concatenate([getattr(part.features, name) for part in parts]) for name in positions}
         features = replace(features, **columns)
     return Spoken(features, mel)
@@ -76,7 +77,7 @@ def joined(parts: Sequence[Spoken]) -> Spoken:
 
 def check_runs(given: Mapping[str, Run | JointRun]) -> None:
     """Task -> run of it. Raises UserError for one of another task, and when two cannot work together: phonemes and
-    voices, mel definition."""
+    voices, mel definition, energy."""
     for task, run in given.items():
         if run.config.task != task:
             raise UserError(f"{run.path} is a run of the {run.config.task} task; give a {task} run as --{task}")
@@ -86,6 +87,9 @@ def check_runs(given: Mapping[str, Run | JointRun]) -> None:
     prosody.audio.check_equal(acoustic.audio, str(prosody.path), str(acoustic.path))
     if prosody.inventory != acoustic.inventory:
         raise UserError(f"{prosody.path} and {acoustic.path} were trained with different phonemes, speakers or styles")
+    if prosody.config.energy != acoustic.config.energy:
+        has, lacks = (prosody, acoustic) if prosody.config.energy else (acoustic, prosody)
+        raise UserError(f"{has.path} was trained with --energy and {lacks.path} without; give two runs that are alike")
 
 
 def speak(texts: Sequence[str], prosody: Run, acoustic: Run, controls: Controls = Controls()) -> list[Spoken]:
@@ -155,7 +159,13 @@ def paced(spoken: Features, pace: float) -> Features:
 
 
 def mels_of(utterances: Sequence[Features], run: Run, key: jax.Array, temperature: float) -> list[np.ndarray]:
-    """Log-mels [T, M] of utterances by their prosody."""
+    """Log-mels [T, M] of utterances by their prosody. Raises UserError where the run needs energy and they have
+    none."""
+    if run.config.energy and any(u.energy is None for u in utterances):
+        raise UserError(
+            f"{run.path} needs the energy of phonemes, and this prosody has none; take prosody from a run trained with "
+            "--energy, or give an acoustic run trained without"
+        )
     mels: list = [None] * len(utterances)
     for i, (places, batch) in enumerate(whole_batches(utterances, run.stats, "acoustic")):
         y = np.asarray(run.sample(run.variables, batch, jax.random.fold_in(key, i), temperature))
@@ -243,8 +253,8 @@ def encode(phonemes: Sequence[text.Phoneme], run: Run, controls: Controls) -> Fe
 def add_prosody(
     sentences: Sequence[Features], run: Run, key: jax.Array, temperature: float, pace: float = 1.0
 ) -> list[Features]:
-    """Sentences with sampled durations and log-f0, voiced where they say so, and mels of zeros of that length. Raises
-    UserError for values that are not finite."""
+    """Sentences with sampled durations, log-f0 and energy (None of a run without), voiced where they say so, and mels
+    of zeros of that length. Raises UserError for values that are not finite."""
     result: list = [None] * len(sentences)
     for i, (places, batch) in enumerate(whole_batches(sentences, run.stats, "prosody")):
         y = np.asarray(run.sample(run.variables, batch, jax.random.fold_in(key, i), temperature))
@@ -256,6 +266,7 @@ def add_prosody(
             duration = whole_frames(run.stats.denormalise_log_duration(values[:, 1]), pace)
             log_f0 = run.stats.denormalise_log_f0(values[:, 0], np.asarray(u.speaker))
             log_f0 = np.where(u.voiced, log_f0, np.nan).astype(np.float32)
+            energy = run.stats.denormalise_energy(values[:, 2]).astype(np.float32) if run.config.energy else None
             mel = np.zeros((duration.sum(), u.mel.shape[1]), np.float32)
-            result[place] = replace(u, duration=duration, log_f0=log_f0, mel=mel)
+            result[place] = replace(u, duration=duration, log_f0=log_f0, energy=energy, mel=mel)
     return result

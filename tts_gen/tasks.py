@@ -1,4 +1,4 @@
-"""The two tasks: prosody (phonemes -> log-f0 and duration) and acoustic (phonemes and prosody -> mel).
+"""The two tasks: prosody (phonemes -> log-f0, duration, energy if asked) and acoustic (phonemes and prosody -> mel).
 
 A task knows nothing of the decoder family. It owns the encoder, the targets, the masks and the masked mean. Batches are
 dicts of
@@ -20,8 +20,8 @@ from tts_gen.features.stats import Stats
 from tts_gen.layers import length_mask, masked, recomputing
 
 MEL_NOISE = 0.05
-"""standard deviation, normalised units: the clip of the logarithm makes exact ties, which would leave likelihoods
-unbounded"""
+"""standard deviation, normalised units, of mels and their energy: the clip of the logarithm makes exact ties, which
+would leave likelihoods unbounded"""
 
 
 def loss_sums(task: nn.Module, variables, batch, rng, train: bool) -> tuple[jax.Array, jax.Array]:
@@ -115,44 +115,58 @@ class Task(nn.Module):
 
 
 class Prosody(Task):
-    """y = [log-f0, log-duration] per phoneme, normalised. Batch: log_f0, voiced, duration [B, N]; log_f0_std [B]."""
+    """y = [log-f0, log-duration] per phoneme, normalised, and with config.energy a third channel, the energy. Batch:
+    log_f0, voiced, duration, energy [B, N]; log_f0_std [B]."""
 
-    channels, multiple = 2, 2
+    multiple = 2
+
+    @property
+    def channels(self):
+        return 3 if self.config.energy else 2
 
     def condition(self, batch, rng):
         return self._encode(batch, rng), batch["length"]
 
     def target(self, batch, rng):
         """Unvoiced phonemes have no f0: a fresh N(0, 1) draw stands in. Durations d become log(d + U(0, 1))."""
-        f0_key, duration_key = draws.split(rng, 2)
-        return self._target(batch, f0_key, draws.uniform(duration_key, batch["duration"].shape))
+        _, duration_key = draws.split(rng, 2)
+        return self._target(batch, rng, draws.uniform(duration_key, batch["duration"].shape))
 
     def noisy_target(self, batch, cond, mask, rng):
         """With u from the decoder where it has a `dequantise`: log p(d) >= E[log p(d + u) - log q(u)], a bound."""
         dequantise = getattr(self.decoder, "dequantise", None)
         if dequantise is None:
             return super().noisy_target(batch, cond, mask, rng)
-        f0_key, duration_key = draws.split(rng, 2)
+        _, duration_key = draws.split(rng, 2)
         d = _whole_frames(batch)
         u, log_q = dequantise(d, cond, mask, duration_key)
         # change_of_variables counts E[log(d + U)]; here u is not uniform.
-        return self._target(batch, f0_key, u), log_q + jnp.log(d + u) - _mean_log_frames(d)
+        return self._target(batch, rng, u), log_q + jnp.log(d + u) - _mean_log_frames(d)
 
-    def _target(self, batch, f0_key, u):
+    def _target(self, batch, rng, u):
+        f0_key, _ = draws.split(rng, 2)
         log_f0 = jnp.where(batch["voiced"], batch["log_f0"], draws.normal(f0_key, batch["log_f0"].shape))
         frames = _whole_frames(batch) + u
         log_duration = (jnp.log(frames) - self.stats.log_duration_mean) / self.stats.log_duration_std
-        return jnp.stack([log_f0, log_duration], -1)
+        energy = []
+        if self.config.energy:
+            noise = draws.normal(draws.fold_in(rng, 2), log_f0.shape)
+            energy = [batch["energy"] + MEL_NOISE * noise]
+        return jnp.stack([log_f0, log_duration, *energy], -1)
 
     def change_of_variables(self, batch, mask):
-        """From normalised log-f0 and log-duration to log-f0 and frames; the known entropy of the stand-ins is taken
-        out."""
+        """From normalised log-f0, log-duration and energy to log-f0, frames and nats; the stand-ins' known entropy is
+        taken out."""
         voiced = mask * batch["voiced"]
         entropy = 0.5 * jnp.log(2 * jnp.pi * jnp.e)
         log_frames = _mean_log_frames(_whole_frames(batch))
         change = -jnp.sum(voiced, 1) * jnp.log(batch["log_f0_std"]) + entropy * jnp.sum(mask - voiced, 1)
         change -= jnp.sum(mask * (log_frames + jnp.log(self.stats.log_duration_std)), 1)
-        return change, jnp.sum(mask + voiced, 1)
+        dimensions = jnp.sum(mask + voiced, 1)
+        if self.config.energy:
+            change -= jnp.sum(mask, 1) * jnp.log(self.stats.energy_std)
+            dimensions += jnp.sum(mask, 1)
+        return change, dimensions
 
 
 def _whole_frames(batch):
@@ -183,9 +197,12 @@ class Acoustic(Task):
         """Encoder output and prosody, repeated to frames, with the position in the phoneme: [B, T, D], valid frames
         [B]."""
         duration = jnp.maximum(batch["duration"], 1).astype(jnp.float32)
-        prosody = jnp.stack([batch["log_f0"], batch["voiced"].astype(jnp.float32), jnp.log(duration)], -1)
+        prosody = [batch["log_f0"], batch["voiced"].astype(jnp.float32), jnp.log(duration)]
+        if self.config.energy:
+            prosody.append(batch["energy"])
         encoded = self._encode(batch, rng)
-        h = repeat_to_frames(encoded + self.prosody(prosody.astype(encoded.dtype)), batch["frame_phoneme"])
+        prosody = self.prosody(jnp.stack(prosody, -1).astype(encoded.dtype))
+        h = repeat_to_frames(encoded + prosody, batch["frame_phoneme"])
         k = batch["frame_position"].astype(jnp.float32)
         d = jnp.take_along_axis(duration, batch["frame_phoneme"], 1)
         position = jnp.stack([(k + 0.5) / d, jnp.log1p(k), jnp.log1p(jnp.maximum(d - 1 - k, 0))], -1)
@@ -212,6 +229,11 @@ def build(config: config.Config, inventory: Inventory, stats: Stats) -> Task:
             raise UserError(f'decoder.{name} "given" is for joint models, whose condition holds it; give another')
     if config.task == "acoustic" and getattr(decoder, "dequantisation", "uniform") != "uniform":
         raise UserError("decoder.dequantisation is for the prosody task: durations are whole frames, mels are not")
+    if config.energy and stats.energy_mean is None:
+        raise UserError(
+            "energy: these features were prepared before there was energy, and have no statistics of it; give the same "
+            "tts-gen prepare command again, which adds them and leaves the rest"
+        )
     if task.multiple % merged:
         raise UserError(
             f"decoder: merges {merged} positions, but lengths in the {config.task} task are multiples of "

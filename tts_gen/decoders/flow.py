@@ -43,7 +43,8 @@ class Flow(config.Decoder):
     mixing: Literal["conv", "flip"] = "conv"
     """before each coupling: an invertible 1x1 convolution, or the channels in reverse order"""
     groups_of: int = 4
-    """channels that one 1x1 convolution mixes (Glow-TTS: 4)"""
+    """channels that one 1x1 convolution mixes (Glow-TTS: 4); where they do not divide into such even groups, the next
+    larger number into which they do"""
     coupling: Literal["affine", "spline"] = "affine"
     bins: int = 10
     """of a spline"""
@@ -85,24 +86,22 @@ class Flow(config.Decoder):
         return self.squeeze
 
     def build(self, channels: int) -> "FlowModule":
-        """Raises UserError for squeezed channels that do not divide into even groups, and settings that exclude each
-        other."""
+        """Raises UserError for squeezed channels that have no halves, and settings that exclude each other."""
         squeezed = channels * self.squeeze
         if self.prior == "given" and self.conditioner == "dds":
             raise UserError(
                 'decoder.prior "given" is for decoder.conditioner "wavenet": dds has no layer for its input'
             )
-        if self.mixing == "flip" and squeezed % 2:
+        if squeezed % 2:
             raise UserError(
                 f"{channels} channels times decoder.squeeze {self.squeeze} are odd; couplings need two halves"
             )
-        size = min(self.groups_of, squeezed)
-        if self.mixing == "conv" and (size % 2 or squeezed % size):
-            raise UserError(
-                f"{channels} channels times decoder.squeeze {self.squeeze} do not divide into decoder.groups_of "
-                f"{self.groups_of} channels, an even number; change one of them"
-            )
         return FlowModule(self, channels)
+
+    def group(self, squeezed: int) -> int:
+        """Channels that one 1x1 convolution mixes, of so many."""
+        possible = range(self.groups_of, squeezed)
+        return next((n for n in possible if n % 2 == 0 and squeezed % n == 0), squeezed)
 
 
 class FlowStep(nn.Module):
@@ -115,7 +114,7 @@ class FlowStep(nn.Module):
         c = self.config
         self.norm = ActNorm()
         # Splines shape one channel at a time: where the data's channels are modes apart, sums of them are harder.
-        size, rotated = min(c.groups_of, self.channels), c.coupling == "affine"
+        size, rotated = c.group(self.channels), c.coupling == "affine"
         self.conv = InvertibleConv(size, rotated) if c.mixing == "conv" else Flip()
         per_channel = splines.parameters(c.bins) if c.coupling == "spline" else 2
         out = self.channels // 2 * per_channel

@@ -14,7 +14,9 @@ from tts_gen.evaluation import controls, mel_controls, rows
 from tts_gen.evaluation.comparison import Comparison
 from tts_gen.evaluation.failure_rows import mel_failures, prosody_failures, training_mels, training_prosody
 from tts_gen.evaluation.generate import (
+    ends_of,
     flat_frames,
+    in_frames,
     joint_samples,
     mel_samples,
     oracle_prosody,
@@ -90,14 +92,14 @@ def _mels_at(c, run, split, temperature) -> list[dict]:
 
 
 def _prosody(c: Comparison, prosody_runs: list[Run], splits: dict[str, Split]) -> list[dict]:
-    found = []
+    found, energy = [], any(run.config.energy for run in prosody_runs)
     for split in splits.values():
-        oracle = oracle_prosody(split, c.store)
+        oracle = oracle_prosody(split, c.store, energy)
         for run in prosody_runs:
             for temperature in c.grid(run):
                 found += _prosody_at(c, run, split, oracle, temperature)
     split = splits[c.split]
-    oracle = oracle_prosody(split, c.store)
+    oracle = oracle_prosody(split, c.store, energy)
     identity = c.identity(None, "prosody", split.name, None, 1)
     found += floor_rows(oracle, identity, c.seed) + joint_floor_rows(oracle, identity, c.seed)
     found.append(two_sample_floor_row(oracle, identity, c.seed))
@@ -127,12 +129,7 @@ def generated_prosody(c: Comparison, run: Run, split: Split, oracle: Prosody, te
     """Samples [K, n] in whole frames and normalised log-f0; [n] where there is no temperature."""
     path = samples_path(c.out, run, split.name, temperature)
     y = prosody_samples(run, split, temperature, c.count(run, temperature), c.seed, path)
-    ends = _ends(oracle)
-    duration = np.stack([flat_frames(run, d, ends) for d in y[..., 1]])
-    log_f0 = y[..., 0]
-    if temperature is None:
-        log_f0, duration = log_f0[0], duration[0]
-    return Prosody(**(vars(oracle) | {"log_f0": log_f0, "duration": duration}))
+    return in_frames(run, oracle, y[0] if temperature is None else y)
 
 
 def control_sets(c: Comparison, l2: Run, splits: dict[str, Split], oracle: Prosody) -> Iterator[tuple[str, Prosody]]:
@@ -143,17 +140,13 @@ def control_sets(c: Comparison, l2: Run, splits: dict[str, Split], oracle: Proso
         prediction[split.name] = prosody_samples(l2, split, None, 1, c.seed, path)[0]
     val = oracle_prosody(splits["val"], c.store)
     # The middle of a whole frame's dequantisation interval stands for it.
-    log_duration = l2.stats.normalise_log_duration(np.log(val.duration + 0.5))
-    calibration = controls.calibrate(prediction["val"], np.stack([val.log_f0, log_duration], 1), val)
-    ends = _ends(oracle)
+    target = [val.log_f0, l2.stats.normalise_log_duration(np.log(val.duration + 0.5))]
+    target += [val.energy] if l2.config.energy else []
+    calibration = controls.calibrate(prediction["val"], np.stack(target, 1), val)
+    ends = ends_of(oracle)
     return controls.controls(
         oracle, prediction[c.split], calibration, lambda d: flat_frames(l2, d, ends), c.samples, c.seed
     )
-
-
-def _ends(oracle: Prosody) -> np.ndarray:
-    """Where each utterance ends in the flat arrays."""
-    return np.cumsum(np.unique(oracle.utterance, return_counts=True)[1])
 
 
 def _mels(c: Comparison, mel_runs: list[Run] | list[JointRun], splits: dict[str, Split]) -> list[dict]:

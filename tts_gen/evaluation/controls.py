@@ -1,7 +1,7 @@
 """Control sample sets that keep the metrics honest: what a metric says of them, it would say of a poor model.
 
-Predictions are in the model's space, [n, 2]: normalised log-f0 and normalised log-duration, over the flat positions of
-the oracle's `Prosody`. `frames` turns normalised log-durations [n] into whole frames [n] exactly as synthesis does.
+Predictions are in the model's space, [n, C]: normalised log-f0, log-duration and maybe energy, over the flat positions
+of the oracle's `Prosody`. `frames` turns normalised log-durations [n] into whole frames [n] exactly as synthesis does.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ Frames = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the controls know of the L2 model; from the validation split only. Each is [2]: log-f0, log-duration."""
+    """What the controls know of the L2 model; from the validation split only. Each is [C], as the predictions."""
 
     residual_std: np.ndarray
     """root mean square of oracle - prediction"""
@@ -33,11 +33,11 @@ class Calibration:
 
 
 def calibrate(prediction: np.ndarray, target: np.ndarray, val: Prosody) -> Calibration:
-    """From prediction and target [n, 2] of the validation split, whose oracle `val` is; log-f0 over voiced, non-pause
-    phonemes, log-duration over non-pause ones. Raises ValueError when there are none, or when the prediction is
+    """From prediction and target [n, C] of the validation split, whose oracle `val` is; log-f0 over voiced, non-pause
+    phonemes, all else over non-pause ones. Raises ValueError when there are none, or when the prediction is
     constant."""
     found = []
-    for channel, valid in enumerate(_pools(val)):
+    for channel, valid in enumerate(_pools(val)[: prediction.shape[1]]):
         p, t = prediction[valid, channel].astype(float), target[valid, channel].astype(float)
         if not p.size or p.std() == 0:
             raise ValueError(f"channel {channel}: {p.size} validation positions, prediction constant or missing")
@@ -49,9 +49,9 @@ def calibrate(prediction: np.ndarray, target: np.ndarray, val: Prosody) -> Calib
     return Calibration(*np.array(found).T)
 
 
-def _pools(oracle: Prosody) -> tuple[np.ndarray, np.ndarray]:
-    """Positions [n] bool that have a log-f0, and a duration that counts."""
-    return oracle.voiced & ~oracle.pause & np.isfinite(oracle.log_f0), ~oracle.pause
+def _pools(oracle: Prosody) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions [n] bool that have a log-f0, and a duration and an energy that count."""
+    return oracle.voiced & ~oracle.pause & np.isfinite(oracle.log_f0), ~oracle.pause, ~oracle.pause
 
 
 def l2_plus_noise(
@@ -75,7 +75,7 @@ def l2_plus_ar_noise(
     differences between neighbours come out right; it still knows no text, nor what lasts a whole utterance."""
     rng = np.random.default_rng(seed)
     noise = rng.standard_normal((samples, *prediction.shape))
-    for channel, valid in enumerate(_pools(oracle)):
+    for channel, valid in enumerate(_pools(oracle)[: prediction.shape[1]]):
         at, lag = np.flatnonzero(valid), calibration.autocorrelation[channel]
         for positions in np.split(at, utterance_metrics.starts(oracle.utterance[at])[1:]):
             innovation = noise[:, positions, channel]
@@ -90,7 +90,7 @@ def l2_rescaled(oracle: Prosody, prediction: np.ndarray, calibration: Calibratio
 
 
 def shuffled(oracle: Prosody, samples: int = 8, seed: int = 0) -> Prosody:
-    """The oracle's (log-f0, duration) pairs shuffled among phonemes of one class and voicing, K draws: the right
+    """The oracle's (log-f0, duration, energy) shuffled among phonemes of one class and voicing, K draws: the right
     marginals per class, no melody."""
     rng = np.random.default_rng(seed)
     stratum = np.unique(np.stack((oracle.phone_class, oracle.voiced.astype(str))), axis=1, return_inverse=True)[
@@ -100,7 +100,7 @@ def shuffled(oracle: Prosody, samples: int = 8, seed: int = 0) -> Prosody:
     for value in np.unique(stratum):
         at = np.flatnonzero(stratum == value)
         order[:, at] = rng.permuted(np.tile(at, (samples, 1)), axis=1)
-    return dataclasses.replace(oracle, log_f0=oracle.log_f0[order], duration=oracle.duration[order])
+    return dataclasses.replace(oracle, **{name: x[order] for name, x in _values(oracle).items()})
 
 
 def other_utterance(oracle: Prosody, samples: int = 8, seed: int = 0) -> Prosody:
@@ -109,17 +109,17 @@ def other_utterance(oracle: Prosody, samples: int = 8, seed: int = 0) -> Prosody
     Donors are the K utterances of other groups (of this one, where there is no other) whose counts of phonemes are
     nearest, equals in random order, taken again where there are fewer than K. A donor's values in order of time, of m
     phonemes of the pool, are laid on the n of the target: its phoneme (2 i + 1) m // 2 n on the i-th. So values are
-    left out or repeated, never made up; log-f0 goes from voiced to voiced, durations from non-pause to non-pause, and
+    left out or repeated, never made up; log-f0 goes from voiced to voiced, all else from non-pause to non-pause, and
     pauses and voicing stay the target's. Raises ValueError where no other utterance has voiced phonemes."""
     rng = np.random.default_rng(seed)
-    pools = _pools(oracle)
+    truth = {name: np.asarray(x, float) for name, x in _values(oracle).items()}
+    pools = _pools(oracle)[: len(truth)]
     first = utterance_metrics.starts(oracle.utterance)
     split = [np.split(at, np.searchsorted(at, first[1:])) for at in map(np.flatnonzero, pools)]
     of = list(zip(*split, strict=True))
-    count = np.array([len(duration) for _, duration in of])
-    melodic = np.array([len(log_f0) > 0 for log_f0, _ in of])
-    truth = [np.asarray(x, float) for x in (oracle.log_f0, oracle.duration)]
-    log_f0, duration = (np.tile(x, (samples, 1)) for x in truth)
+    count = np.array([len(duration) for _, duration, *_ in of])
+    melodic = np.array([len(log_f0) > 0 for log_f0, *_ in of])
+    laid = {name: np.tile(x, (samples, 1)) for name, x in truth.items()}
     for u in range(len(of)):
         others = melodic & (np.arange(len(of)) != u)
         elsewhere = others & (oracle.group[first] != oracle.group[first[u]])
@@ -129,9 +129,15 @@ def other_utterance(oracle: Prosody, samples: int = 8, seed: int = 0) -> Prosody
         donors = donors[np.argsort(np.abs(count[donors] - count[u]), kind="stable")]
         for k in range(samples):
             donor = of[donors[k % len(donors)]]
-            for values, true, own, given in zip((log_f0, duration), truth, of[u], donor, strict=True):
+            for values, true, own, given in zip(laid.values(), truth.values(), of[u], donor, strict=True):
                 values[k, own] = true[given[(2 * np.arange(len(own)) + 1) * len(given) // max(2 * len(own), 1)]]
-    return dataclasses.replace(oracle, log_f0=log_f0, duration=duration)
+    return dataclasses.replace(oracle, **laid)
+
+
+def _values(oracle: Prosody) -> dict[str, np.ndarray]:
+    """What is there of log_f0, duration and energy, [n] each, in the order of the channels."""
+    found = {name: getattr(oracle, name) for name in ("log_f0", "duration", "energy")}
+    return {name: x for name, x in found.items() if x is not None}
 
 
 def controls(
@@ -148,6 +154,7 @@ def controls(
 
 
 def _prosody(oracle: Prosody, y: np.ndarray, frames: Frames) -> Prosody:
-    """y [n, 2] or [K, n, 2] in the model's space."""
+    """y [n, C] or [K, n, C] in the model's space."""
+    energy = y[..., 2] if y.shape[-1] > 2 else None
     duration = frames(y[..., 1]) if y.ndim == 2 else np.stack([frames(d) for d in y[..., 1]])
-    return dataclasses.replace(oracle, log_f0=y[..., 0], duration=duration)
+    return dataclasses.replace(oracle, log_f0=y[..., 0], duration=duration, energy=energy)

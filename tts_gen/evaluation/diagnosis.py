@@ -46,9 +46,9 @@ class Sign(NamedTuple):
 
 
 SIGNS = (
-    Sign("over-smoothing", "std_ratio", ("log_f0", "duration", "mel"), "high", True, lambda floor: FLAT,
+    Sign("over-smoothing", "std_ratio", ("log_f0", "duration", "energy", "mel"), "high", True, lambda floor: FLAT,
          "is flat: {feature} has {value:.2f} of the recordings' spread"),
-    Sign("noise", "std_ratio", ("d_log_f0", "d_duration"), "low", False, lambda floor: GRAINY,
+    Sign("noise", "std_ratio", ("d_log_f0", "d_duration", "d_energy"), "low", False, lambda floor: GRAINY,
          "is noisy: neighbours differ {value:.2f} times as much as in recordings ({feature})"),
     Sign("noise", "d_time_std_ratio", ("mel",), "low", False, lambda floor: GRAINY,
          "is noisy: frames differ {value:.2f} times as much from the next as in recordings"),

@@ -8,6 +8,7 @@ import functools
 import logging
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -22,6 +23,7 @@ from tts_gen.evaluation.split import Lazy, Split
 from tts_gen.evaluation.stored import PART, Arrays, cached, parts, read
 from tts_gen.features.durations import whole_frames
 from tts_gen.features.index import Entry
+from tts_gen.features.pooling import DECIBEL
 from tts_gen.features.stats import Stats
 from tts_gen.features.store import Features, FeatureStore
 from tts_gen.runs import AnyRun, JointRun, Run
@@ -42,8 +44,8 @@ def make_samples(
 ) -> list[Path]:  # fmt: skip
     """The files of all parts; of those that are missing this process makes its share, on all its devices.
 
-    They hold `y` [K, n, 2], normalised log-f0 and log-duration over the part's phonemes, or `mel` [n, M] float16 over
-    its frames, one utterance after the other."""
+    They hold `y` [K, n, C], normalised log-f0, log-duration and maybe energy over the part's phonemes, or `mel` [n, M]
+    float16 over its frames, one utterance after the other."""
     mesh = parallel.local_mesh()
     variables = jax.device_put(run.variables, parallel.replicated(mesh))
     longest = max(e.n_phonemes for e in split.entries)
@@ -73,7 +75,7 @@ def make_samples(
 def prosody_samples(
     run: Run, split: Split, temperature: float | None, samples: int, seed: int, folder: Path
 ) -> np.ndarray:
-    """[K, n, 2] normalised log-f0 and log-duration over the split's phonemes, one utterance after the other."""
+    """[K, n, C] as `make_samples` says, over the split's phonemes."""
     files = make_samples(run, split, temperature, samples, seed, folder)
     return np.concatenate([read(file)["y"] for file in files], axis=1)
 
@@ -163,10 +165,25 @@ def flat_frames(run: Run, log_duration: np.ndarray, ends: np.ndarray) -> np.ndar
     return np.where(finite, np.concatenate(frames), np.nan)
 
 
-def oracle_prosody(split: Split, store: FeatureStore) -> Prosody:
-    """The recordings' prosody, flat."""
+def ends_of(oracle: Prosody) -> np.ndarray:
+    """Where each utterance ends in the flat arrays."""
+    return np.cumsum(np.unique(oracle.utterance, return_counts=True)[1])
+
+
+def in_frames(run: Run, oracle: Prosody, y: np.ndarray) -> Prosody:
+    """What a run sampled, [K, n, C] or [n, C], over the flat phonemes of an oracle."""
+    duration = np.stack([flat_frames(run, d, ends_of(oracle)) for d in np.atleast_2d(y[..., 1])])
+    duration = duration.reshape(y.shape[:-1])
+    energy = y[..., 2] if run.config.energy else None
+    return replace(oracle, log_f0=y[..., 0], duration=duration, energy=energy)
+
+
+def oracle_prosody(split: Split, store: FeatureStore, energy: bool = True) -> Prosody:
+    """The recordings' prosody, flat; its energy where that is asked for and the store has statistics of it."""
     entries, stats = split.entries, store.stats
-    phoneme, log_f0, duration, speaker = map(np.concatenate, zip(*_prosody_of(split.utterances, stats), strict=True))
+    columns = zip(*_prosody_of(split.utterances, stats), strict=True)
+    phoneme, log_f0, duration, level, speaker = map(np.concatenate, columns)
+    known = energy and stats.energy_mean is not None
     lengths = [e.n_phonemes for e in entries]
     groups = np.unique([e.group for e in entries], return_inverse=True)[1]
     return Prosody(
@@ -182,11 +199,13 @@ def oracle_prosody(split: Split, store: FeatureStore) -> Prosody:
         phone_class=np.array([phone_class(symbol) for symbol in store.inventory.phonemes])[phoneme],
         log_f0_std=stats.log_f0_std[speaker],
         frame_seconds=store.audio.frame_seconds,
+        energy=stats.normalise_energy(level) if known else None,
+        energy_db=float(stats.energy_std * DECIBEL) if known else np.nan,
     )
 
 
 def _prosody_of(utterances: Iterable[Features], stats: Stats) -> Iterator[tuple[np.ndarray, ...]]:
-    """Of each its phonemes, normalised log-f0, durations and, for each phoneme, its speaker, [N]."""
+    """Of each its phonemes, normalised log-f0, durations, energy in nats and, for each phoneme, its speaker, [N]."""
     for u in utterances:
         log_f0 = stats.normalise_log_f0(u.log_f0, np.asarray(u.speaker))
-        yield u.phoneme, log_f0, u.duration, np.full(len(u.phoneme), u.speaker)
+        yield u.phoneme, log_f0, u.duration, u.energy, np.full(len(u.phoneme), u.speaker)

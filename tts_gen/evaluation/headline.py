@@ -32,10 +32,11 @@ LABELS = {
 }
 """Families in the order in which tables and plots show them."""
 
-FEATURES = {"prosody": ("log_f0", "duration"), "acoustic": ("mel",), "joint": ("mel",)}
+FEATURES = {"prosody": ("log_f0", "duration", "energy"), "acoustic": ("mel",), "joint": ("mel",)}
 CAPTIONS = {
     "log_f0": "Log-f0 of voiced phonemes (in standard deviations of the speaker)",
     "duration": "Phoneme duration (frames)",
+    "energy": "Phoneme energy (in standard deviations)",
     "mel": "Log-mel spectrogram (nats)",
 }
 COLUMNS = {
@@ -49,6 +50,7 @@ COLUMNS = {
         "best of K": ("{}", "best_of_k"),
         "two-sample": ("log_f0+duration", "two_sample_accuracy"),
         "bits/dim": ("log_f0+duration", "bits_per_dim"),
+        "bits/dim with energy": ("log_f0+duration+energy", "bits_per_dim"),
     },
     "acoustic": {
         "std ratio": ("{}", "std_ratio"),
@@ -65,7 +67,7 @@ COLUMNS = {
 COLUMNS["joint"] = {heading: column for heading, column in COLUMNS["acoustic"].items() if heading not in ("L1", "MCD")}
 COLUMNS["joint"]["MCD by DTW"] = ("{}", "mcd_dtw")
 """Heading -> (feature, with {} for the table's own, and metric). A heading without any row is left out."""
-CHOSEN_BY = ("log_f0", "duration", "d_log_f0", "d_duration")
+CHOSEN_BY = ("log_f0", "duration", "energy", "d_log_f0", "d_duration", "d_energy")
 """Features whose JS chooses the temperature of prosody."""
 MARK = " ¹"
 FOOTNOTE = (
@@ -85,9 +87,9 @@ Key = tuple[str, str | None]
 def choose_temperatures(rows: Sequence[dict], task: str) -> dict[Key, float]:
     """The temperature of each family and run that is best on these rows, which must be of the validation split.
 
-    Prosody: the least mean JS divergence over log-f0, duration and their first differences. Mels: the least mean
-    |log(std ratio)| over the mel and its differences in time and frequency, since JS alone does not see grain. Of
-    equals, the lowest. Raises ValueError for rows of another split."""
+    Prosody: the least mean JS divergence over log-f0, duration, energy where there is any, and their first differences.
+    Mels: the least mean |log(std ratio)| over the mel and its differences in time and frequency, since JS alone does
+    not see grain. Of equals, the lowest. Raises ValueError for rows of another split."""
     if wrong := {row["split"] for row in rows} - {"val"}:
         raise ValueError(f"temperatures are chosen on split 'val', found rows of {sorted(map(str, wrong))}")
     costs: dict[Key, dict[float, list[float]]] = {}
@@ -107,6 +109,12 @@ def _cost(value: float | None, task: str) -> float:
     if value is None or (task != "prosody" and value <= 0):
         return np.inf
     return value if task == "prosody" else abs(np.log(value))
+
+
+def features_of(rows: Sequence[dict], task: str) -> list[str]:
+    """Those with a table of their own; energy only where some run models it."""
+    modelled = any(row["feature"] == "energy" for row in rows)
+    return [feature for feature in FEATURES[task] if modelled or feature != "energy"]
 
 
 Tables = list[tuple[str, list[str], list[list[str]]]]
@@ -129,7 +137,7 @@ def headline(rows: Sequence[dict], task: str, chosen: dict[Key, float] | None = 
     present = {(r["feature"], r["metric"]) for r in of_lines}
 
     tables = []
-    for feature in FEATURES[task]:
+    for feature in features_of(of_lines, task):
         columns = {h: (f.format(feature), m) for h, (f, m) in COLUMNS[task].items()}
         columns = {h: column for h, column in columns.items() if column in present}
         cells = []

@@ -21,14 +21,19 @@ from tts_gen.runs import Run
 
 log = logging.getLogger(__name__)
 
-FEATURE = {"prosody": "log_f0+duration", "acoustic": "mel"}
+
+def feature_of(run: Run) -> str:
+    """The name of what a run's density is of."""
+    if run.config.task == "acoustic":
+        return "mel"
+    return "log_f0+duration+energy" if run.config.energy else "log_f0+duration"
 
 
 def bits_per_dim_row(
     run: Run, val: Split, test: Split, groups: np.ndarray, identity: dict, seed: int, ode: bool
 ) -> dict:
     """One row; `groups` [utterances of test] is what the interval resamples; `ode`: for families with a solver too."""
-    feature = FEATURE[run.config.task]
+    feature = feature_of(run)
     if hasattr(run.config.decoder, "solver") and not ode:
         why = "the likelihood of the ODE was not asked for (--ode-likelihood)"
         return make_row(identity, feature, "bits_per_dim", None, n=len(groups), why=why)
@@ -53,7 +58,7 @@ def row_of(
     run: Run, nats: np.ndarray, error: np.ndarray, dimensions: np.ndarray, groups: np.ndarray, identity: dict, seed: int
 ) -> dict:
     """Bits per dimension of what `log_prob` gave."""
-    feature, by_ode = FEATURE[run.config.task], hasattr(run.config.decoder, "solver")
+    feature, by_ode = feature_of(run), hasattr(run.config.decoder, "solver")
     if lost := np.count_nonzero(~np.isfinite(nats)):
         why = f"the likelihood of {lost} of {len(nats)} utterances is not finite"
         why += " (the ODE's solver ran out of steps, or the network's output is not finite)" if by_ode else ""

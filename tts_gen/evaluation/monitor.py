@@ -16,9 +16,9 @@ from tts_gen import vocoders
 from tts_gen.batches import acoustic_batch, prosody_batch, readable, whole
 from tts_gen.config import Config, UserError
 from tts_gen.evaluation import plots
-from tts_gen.evaluation.generate import flat_frames, oracle_prosody
+from tts_gen.evaluation.generate import in_frames, oracle_prosody
 from tts_gen.evaluation.mel import mel_rows
-from tts_gen.evaluation.prosody import Prosody, prosody_rows
+from tts_gen.evaluation.prosody import prosody_rows
 from tts_gen.evaluation.split import Split
 from tts_gen.features.embeddings import open_store
 from tts_gen.features.store import FeatureStore
@@ -34,7 +34,7 @@ SHOWN = 3
 HIGHEST = 1000.0
 """Hz; a sample is drawn no higher, where it would flatten the recording's curve"""
 CLIP_SECONDS = 4.0
-FIGURES = [(feature, metric) for feature in ("log_f0", "duration", "mel") for metric in ("std_ratio", "js")]
+FIGURES = [(feature, metric) for feature in ("log_f0", "duration", "energy", "mel") for metric in ("std_ratio", "js")]
 
 
 class Monitor:
@@ -80,18 +80,16 @@ class Monitor:
         self.run = Run(path, self.config, store.audio, store.inventory, stats, task, variables={}, step=0)
 
     def _prosody(self, samples: Sequence[np.ndarray], step: int, writer: Any) -> list[dict]:
-        """Of normalised log-f0 and log-duration [N, 2]."""
+        """Of normalised log-f0, log-duration and maybe energy [N, C]."""
         store, stats = self.store, self.store.stats
         oracle = oracle_prosody(self.split, store)
-        log_f0, log_duration = np.concatenate(samples).T
-        duration = flat_frames(self.run, log_duration, np.cumsum([len(s) for s in samples]))
         for i in self.shown:
             u = self.split.utterances[i]
             sample = stats.denormalise_log_f0(samples[i][:, 0], np.asarray(u.speaker))
             curves = {self.run.label: np.exp(np.minimum(sample, np.log(HIGHEST)))}
             picture = plots.f0_curves(np.exp(u.log_f0), curves, u.duration * store.audio.frame_seconds)
             writer.image(step, f"f0/{self._id(i)}", picture)
-        generated = Prosody(**(vars(oracle) | {"log_f0": log_f0, "duration": duration}))
+        generated = in_frames(self.run, oracle, np.concatenate(samples))
         return prosody_rows(generated, oracle, {}, n_boot=1)
 
     def _mels(self, samples: Sequence[np.ndarray], step: int, writer: Any) -> list[dict]:

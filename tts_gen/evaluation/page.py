@@ -9,7 +9,7 @@ from tts_gen.evaluation import diagnosis, plots, rows, significance
 from tts_gen.evaluation.compare import generated_mels, generated_prosody
 from tts_gen.evaluation.comparison import Comparison
 from tts_gen.evaluation.generate import oracle_prosody, sayable
-from tts_gen.evaluation.headline import LABELS, Tables, headline, judged, shown
+from tts_gen.evaluation.headline import LABELS, Tables, features_of, headline, judged, shown
 from tts_gen.evaluation.metrics import edges_for
 from tts_gen.evaluation.prosody import Prosody
 from tts_gen.evaluation.report import HOW_TO_READ, HOW_TO_READ_MELS, Section, commands, write_report
@@ -79,6 +79,9 @@ def _temperature(run: Run, chosen: dict[str, float]) -> float | None:
     return chosen.get(run.path.name)
 
 
+TITLES = {"log_f0": "Log-f0", "duration": "Duration", "energy": "Energy"}
+
+
 def _titles(found_runs: list[Run]) -> dict[str, Run]:
     """Runs by family label, or by folder where a family has several."""
     labels = [run.label for run in found_runs]
@@ -92,11 +95,9 @@ def _prosody_sections(c: Comparison, found: list[dict], chosen: dict[str, float]
         family: {t: generated_prosody(c, run, split, oracle, t) for t in _shown(c.grid(run))}
         for family, run in of_family.items()
     }
-    curves = {"std ratio": ("log_f0", "std_ratio"), "JS": ("log_f0", "js"), "best of K": ("log_f0", "best_of_k")}
-    durations = {
-        "std ratio": ("duration", "std_ratio"),
-        "JS": ("duration", "js"),
-        "best of K": ("duration", "best_of_k"),
+    curves = {
+        feature: {"std ratio": (feature, "std_ratio"), "JS": (feature, "js"), "best of K": (feature, "best_of_k")}
+        for feature in features_of(found, "prosody")
     }
     table = headline_tables(c, found, chosen, "prosody")
     prosody = [r for r in found if r["task"] == "prosody" and rows.RUN_COUNT not in r]
@@ -106,8 +107,8 @@ def _prosody_sections(c: Comparison, found: list[dict], chosen: dict[str, float]
         Section(
             "Prosody against temperature",
             images=[
-                ("Log-f0", plots.temperature_curves(prosody, curves, c.split, target)),
-                ("Duration", plots.temperature_curves(prosody, durations, c.split, target)),
+                (TITLES[feature], plots.temperature_curves(prosody, of, c.split, target))
+                for feature, of in curves.items()
             ],
         ),
         Section(
@@ -145,13 +146,18 @@ def _shown(grid: list[float | None]) -> list[float | None]:
 
 def _histograms(oracle: Prosody, generated: dict[str, dict[float | None, Prosody]]) -> list[tuple[str, bytes]]:
     images = []
-    pools = {"log_f0": oracle.voiced & ~oracle.pause, "duration": ~oracle.pause}
-    units = {"log_f0": "standard deviations of the speaker's log-f0", "duration": "frames"}
+    pools = {"log_f0": oracle.voiced & ~oracle.pause, "duration": ~oracle.pause, "energy": ~oracle.pause}
+    units = {"log_f0": "standard deviations of the speaker's log-f0", "duration": "frames",
+             "energy": "standard deviations of energy"}  # fmt: skip
     for feature, pool in pools.items():
+        sets = {f: {t: getattr(p, feature) for t, p in of.items()} for f, of in generated.items()}
+        sets = {f: of for f, of in sets.items() if all(x is not None for x in of.values())}
+        if not sets:
+            continue
         truth = getattr(oracle, feature)[pool]
-        values = {f: {t: getattr(p, feature)[..., pool] for t, p in of.items()} for f, of in generated.items()}
+        values = {f: {t: x[..., pool] for t, x in of.items()} for f, of in sets.items()}
         image = plots.histograms(truth, values, edges_for(feature, truth), units[feature])
-        images.append(({"log_f0": "Log-f0", "duration": "Duration"}[feature], image))
+        images.append((TITLES[feature], image))
     return images
 
 

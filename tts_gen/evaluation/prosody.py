@@ -12,18 +12,19 @@ from tts_gen.evaluation.bootstrap import DRAWS
 from tts_gen.evaluation.pool import FLOORED, Pool
 from tts_gen.evaluation.rows import make_row
 
-FEATURES = ("log_f0", "duration", "d_log_f0", "d_duration")
+FEATURES = ("log_f0", "duration", "energy", "d_log_f0", "d_duration", "d_energy")
+"""those of energy where both sets have it"""
 UTTERANCE_FEATURES = tuple(utterance_metrics.MEANING)
 OVERALL = [*"std skewness kurtosis".split(), *FLOORED]
 OVERALL += "rmse mae correlation best_of_k energy_score diversity crps".split()
 OF_UTTERANCES = "std std_ratio js js_half js_debiased wasserstein rmse correlation crps".split()
 """Metrics of UTTERANCE_FEATURES, which have one value for each utterance."""
 SCOPED = ("std", "std_ratio", "js", "rmse", "best_of_k", "energy_score")
-"""Metrics that are also reported by speaker, style, length and phoneme class, for log_f0 and duration."""
+"""Metrics that are also reported by speaker, style, length and phoneme class, for log_f0, duration and energy."""
 OF_UTTERANCE_ERRORS = ("best_of_k", "energy_score")
 """Metrics whose `n` counts utterances."""
 LENGTHS = ("short", "middle", "long")
-READABLE = {"log_f0": "cents", "duration": "ms"}
+READABLE = {"log_f0": "cents", "duration": "ms", "energy": "db"}
 """Units in which std, rmse and mae are given too."""
 LEAST_POSITIONS, LEAST_GROUPS = 200, 5
 """Data that a speaker or class needs to be reported."""
@@ -33,8 +34,8 @@ LEAST_POSITIONS, LEAST_GROUPS = 200, 5
 class Prosody:
     """A flat set of phonemes, n positions, each utterance contiguous and in order of time.
 
-    Generated sets carry K samples in log_f0 and duration; one deterministic prediction is [n]. Voicing, pauses and
-    labels are the oracle's in every set. Raises ValueError when lengths differ."""
+    Generated sets carry K samples in log_f0, duration and energy; one deterministic prediction is [n]. Voicing, pauses
+    and labels are the oracle's in every set. Raises ValueError when lengths differ."""
 
     log_f0: np.ndarray
     """[K, n] or [n], per-speaker-normalised; the oracle's is NaN where unvoiced"""
@@ -57,12 +58,16 @@ class Prosody:
     log_f0_std: np.ndarray
     """[n] standard deviation of natural log-f0 of the position's speaker: what one normalised unit is"""
     frame_seconds: float
+    energy: np.ndarray | None = None
+    """[K, n] or [n], in standard deviations over all phonemes; None where it is not modelled"""
+    energy_db: float = np.nan
+    """what one of them is"""
     corpus: np.ndarray | None = None
     """[n] strings, of a mixture"""
 
     def __post_init__(self):
         for name, value in vars(self).items():
-            if name != "frame_seconds" and value is not None and np.shape(value)[-1:] != self.voiced.shape:
+            if np.ndim(value) and np.shape(value)[-1:] != self.voiced.shape:
                 raise ValueError(f"Prosody.{name} has shape {np.shape(value)}, voiced {self.voiced.shape}")
 
 
@@ -72,8 +77,9 @@ def prosody_rows(generated: Prosody, oracle: Prosody, identity: dict, n_boot: in
     A feature with no positions, or with a generated value that is not finite, gives null rows that say why."""
     rows = []
     for scope, keep in _scopes(oracle):
-        features = (*FEATURES, *UTTERANCE_FEATURES) if scope == "overall" else FEATURES[:2]
-        for feature in features:
+        for feature in _features(generated, oracle):
+            if scope != "overall" and feature not in READABLE:
+                continue
             valid = _valid(oracle, feature, keep)
             if scope != "overall" and not _enough(oracle, valid):
                 continue
@@ -87,7 +93,7 @@ def floor_rows(oracle: Prosody, identity: dict, seed: int = 0) -> list[dict]:
     The value is the mean over random halves; low and high hold 95 % of single halves, which is what chance alone gives.
     `js_half` of a family is like for like with it; `js` of the floor is the same figure."""
     rows, identity = [], of_floor(identity)
-    for feature in (*FEATURES, *UTTERANCE_FEATURES):
+    for feature in _features(oracle, oracle):
         values, at = _values(oracle, oracle, feature, _valid(oracle, feature, np.ones(len(oracle.voiced), bool)))
         few = len(np.unique(oracle.group[at])) < 2
         pool = None if few else Pool(feature, *values, oracle.utterance[at], oracle.group[at], n_boot=1, seed=seed)
@@ -112,6 +118,11 @@ def length_class(utterance: np.ndarray) -> np.ndarray:
     # side "left": an utterance as long as the bound is below it, so that equal lengths stay together.
     tercile = np.searchsorted(np.quantile(count, (1 / 3, 2 / 3)), count, side="left")
     return np.repeat(np.array(LENGTHS)[tercile], count)
+
+
+def _features(generated: Prosody, oracle: Prosody) -> list[str]:
+    lacking = generated.energy is None or oracle.energy is None
+    return [f for f in (*FEATURES, *UTTERANCE_FEATURES) if not (lacking and f.endswith("energy"))]
 
 
 def _scopes(oracle: Prosody) -> Iterator[tuple[str, np.ndarray]]:
@@ -141,7 +152,7 @@ def _values(
     generated: Prosody, oracle: Prosody, feature: str, valid: np.ndarray
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Generated and oracle values of the pool, and the positions [m] that carry their labels."""
-    name = "log_f0" if feature.endswith("log_f0") else "duration"
+    name = next((n for n in ("log_f0", "energy") if feature.endswith(n)), "duration")
     both = [np.asarray(getattr(p, name), float) for p in (generated, oracle)]
     if feature in UTTERANCE_FEATURES:
         at = np.flatnonzero(utterance_metrics.long_enough(oracle.utterance, valid))
@@ -162,7 +173,7 @@ def _feature_rows(generated, oracle, feature, valid, scope, identity, n_boot, se
         return [make_row(identity, feature, m, None, n=len(at), scope=scope, why=problem) for m in [*names, *units]]
     pool = Pool(feature, x, y, oracle.utterance[at], oracle.group[at], n_boot, seed)
     cents = np.asarray(oracle.log_f0_std)[at] * 1200 / np.log(2)  # the 1200 cents of an octave are ln 2
-    scale = cents if feature == "log_f0" else oracle.frame_seconds * 1000
+    scale = {"log_f0": cents, "energy": oracle.energy_db}.get(feature, oracle.frame_seconds * 1000)
     rows = []
     for metric in names:
         n = len(np.unique(pool.utterance)) if metric in OF_UTTERANCE_ERRORS else len(at)
@@ -170,7 +181,7 @@ def _feature_rows(generated, oracle, feature, valid, scope, identity, n_boot, se
         rows.append(make_row(identity, feature, metric, **getattr(pool, metric)()._asdict(), n=n, scope=scope, why=why))
     for metric in units:
         estimate = getattr(pool, metric.split("_")[0])(scale)
-        why = "what one normalised unit is in cents is not known"
+        why = f"what one normalised unit is in {READABLE[feature]} is not known"
         rows.append(make_row(identity, feature, metric, **estimate._asdict(), n=len(at), scope=scope, why=why))
     return rows
 

@@ -75,6 +75,8 @@ class Speech(Model):
         length = _padded(len(columns), SHORTEST_TEXT)
         names = ("phoneme", "stress", "edge", "punctuation")
         batch = {name: _row(column, length) for name, column in zip(names, columns.T)}
+        if self.about["positions"]:
+            batch["places"] = np.pad(places(columns), ((0, length - len(columns)), (0, 0)))[None]
         labels = {"speaker": self._id("speakers", speaker), "style": self._id("styles", style)}
         batch |= {k: np.array([v], np.int32) for k, v in (labels | {"length": len(columns)}).items()}
         return batch | self._embedded(labels["speaker"], voice)
@@ -129,7 +131,8 @@ class Speech(Model):
 
 class Prosody(Speech):
     def __call__(self, phonemes, speaker=None, style=None, temperature=0.8, seed=0, speaker_embedding=None):
-        """Phonemes -> log_f0 [N] (natural log of Hz, NaN where unvoiced) and duration [N] in whole frames."""
+        """Phonemes -> log_f0 [N] (natural log of Hz, NaN where unvoiced), duration [N] in whole frames, and of a model
+        that has it energy [N] in nats."""
         batch = self._text(phonemes, speaker, style, speaker_embedding)
         n, s = batch["length"][0], self._stats
         y = self._draw(batch, seed, temperature)[:n].astype(np.float64)
@@ -138,19 +141,26 @@ class Prosody(Speech):
         frames = np.exp(
             np.clip(y[:, 1] * s["log_duration_std"] + s["log_duration_mean"], np.log(1e-3), np.log(LONGEST))
         )
-        return {"log_f0": np.where(voiced, log_f0, np.nan).astype(np.float32), "duration": whole(frames)}
+        prosody = {"log_f0": np.where(voiced, log_f0, np.nan).astype(np.float32), "duration": whole(frames)}
+        if self.about["energy"]:
+            prosody["energy"] = (y[:, 2] * s["energy_std"] + s["energy_mean"]).astype(np.float32)
+        return prosody
 
 
 class Acoustic(Speech):
     def __call__(
-        self, phonemes, log_f0, duration, speaker=None, style=None, temperature=0.667, seed=0, speaker_embedding=None
-    ):
-        """Phonemes, log_f0 [N] (NaN where unvoiced) and duration [N] in frames -> mel [T, M], natural logarithm."""
+        self, phonemes, log_f0, duration, speaker=None, style=None, temperature=0.667, seed=0, energy=None,
+        speaker_embedding=None,
+    ):  # fmt: skip
+        """Phonemes, log_f0 [N] (NaN where unvoiced), duration [N] in frames and, of a model that needs it, energy [N]
+        in nats -> mel [T, M], natural logarithm."""
         batch = self._text(phonemes, speaker, style, speaker_embedding)
         n, positions = batch["length"][0], batch["phoneme"].shape[1]
         log_f0, duration = np.asarray(log_f0, np.float32), np.asarray(duration, np.int32)
         if log_f0.shape != (n,) or duration.shape != (n,) or duration.min() < 1:
             raise ValueError(f"the text has {n} phonemes; give a log_f0 and a duration of at least 1 frame for each")
+        if (energy is not None) != self.about["energy"] or np.shape(energy) not in ((), (n,)):
+            raise ValueError(f"the model {'needs the' if self.about['energy'] else 'takes no'} energy of {n} phonemes")
         frames, voiced, s = int(duration.sum()), ~np.isnan(log_f0), self._stats
         log_f0 = (log_f0 - s["log_f0_mean"][batch["speaker"]]) / s["log_f0_std"][batch["speaker"]]
         if voiced.any():  # through unvoiced phonemes, between their neighbours
@@ -162,6 +172,9 @@ class Acoustic(Speech):
         batch |= {
             name: _row(x, positions) for name, x in (("duration", duration), ("log_f0", log_f0), ("voiced", voiced))
         }
+        if self.about["energy"]:
+            level = (np.asarray(energy, np.float32) - s["energy_mean"]) / s["energy_std"]
+            batch["energy"] = _row(level.astype(np.float32), positions)
         batch |= {"frame_phoneme": _row(phoneme, length), "frame_position": _row(position, length)}
         batch["frames"] = np.array([frames], np.int32)
         return self._draw(batch, seed, temperature)[:frames] * s["mel_std"] + s["mel_mean"]
@@ -200,6 +213,25 @@ def whole(frames):
             nearest = np.argsort(np.where(result > 1, fraction, np.inf), kind="stable")[: (result > 1).sum()]
         result[nearest[: abs(missing)]] += np.sign(missing)
     return result
+
+
+def places(columns):
+    """[N, 4] of Speech._parse -> [N, 3]: 1 + the words of the phrase before a phoneme's own, 1 + those after it, the
+    vowels of the word so far; 0 in pauses. A phrase ends at a pause and at punctuation."""
+    words, phrase = [], []
+    for i, (phoneme, _, edge, mark) in enumerate(columns):
+        if phoneme and edge & 1:
+            phrase.append([])
+        if phoneme:
+            phrase[-1].append(i)
+        if phrase and (phoneme == 0 or (mark and edge & 2) or i == len(columns) - 1):
+            words += [(word, n + 1, len(phrase) - n) for n, word in enumerate(phrase)]
+            phrase = []
+    found = np.zeros((len(columns), 3), np.int32)
+    for word, start, end in words:
+        found[word] = np.stack([np.full(len(word), start), np.full(len(word), end),
+                                np.cumsum(columns[word, 1] > 0)], 1)  # fmt: skip
+    return np.minimum(found, 7)
 
 
 def _padded(length, shortest):

@@ -44,6 +44,8 @@ def export_run(run: Run, out: Path) -> None:
         "family": run.label,
         "step": run.step,
         "decoder": dataclasses.asdict(run.config.decoder),
+        "energy": run.config.energy,
+        "positions": run.config.encoder.positions,
         "guidance": run.guidance or 0.0,
         "audio": dataclasses.asdict(run.audio),
         "inventory": dataclasses.asdict(inventory),
@@ -52,7 +54,7 @@ def export_run(run: Run, out: Path) -> None:
         "stats": run.stats.to_dict(),
     }
     number = jax.ShapeDtypeStruct((), jnp.uint32), jax.ShapeDtypeStruct((), jnp.float32)
-    batch, vectors, files = _batch(run.config.task, run.task.multiple), run.speaker_embeddings, {}
+    batch, vectors, files = _batch(run), run.speaker_embeddings, {}
     if vectors is not None:
         about["speaker_embedding"], files = vectors.shape[1], {"speaker_embeddings.npy": vectors}
         batch["speaker_embedding"] = jax.ShapeDtypeStruct((*batch["speaker"].shape, vectors.shape[1]), jnp.float32)
@@ -80,9 +82,10 @@ def export_vocoder(vocoder: Vocoder, out: Path) -> None:
     _write(out, synthesise, vocoder.params["params"], (mel, jax.ShapeDtypeStruct((b, t), bool)), about)
 
 
-def _batch(task: str, multiple: int) -> dict[str, jax.ShapeDtypeStruct]:
+def _batch(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
     """What `sample` reads of a batch, in symbols: B = b, and the task's own length a multiple of what it merges."""
     b, n, t = jax_export.symbolic_shape("b, n, t")
+    task, multiple = run.config.task, run.task.multiple
     if task == "prosody":
         n = multiple * n
 
@@ -90,9 +93,12 @@ def _batch(task: str, multiple: int) -> dict[str, jax.ShapeDtypeStruct]:
         return {name: jax.ShapeDtypeStruct(shape, dtype) for name in names.split()}
 
     batch = arrays("phoneme stress edge punctuation", b, n) | arrays("length speaker style", b)
+    if run.config.encoder.positions:
+        batch |= arrays("places", b, n, 3)
     if task == "prosody":
         return batch
-    prosody = arrays("duration", b, n) | arrays("log_f0", b, n, dtype=jnp.float32) | arrays("voiced", b, n, dtype=bool)
+    values = "log_f0 energy" if run.config.energy else "log_f0"
+    prosody = arrays("duration", b, n) | arrays(values, b, n, dtype=jnp.float32) | arrays("voiced", b, n, dtype=bool)
     return batch | prosody | arrays("frame_phoneme frame_position", b, multiple * t) | arrays("frames", b)
 
 

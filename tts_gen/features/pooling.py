@@ -6,6 +6,9 @@ MIN_VOICED_SHARE = 0.3
 MIN_VOICED_FRAMES = 2
 """A phoneme is voiced when at least this share, and this many, of its frames are: single frames are often f0 errors."""
 
+DECIBEL = 20 / np.log(10)
+"""dB of a nat of magnitude"""
+
 
 def pool_log_f0(f0: np.ndarray, duration: np.ndarray, is_pause: np.ndarray) -> np.ndarray:
     """Mean of log f0 over each phoneme's voiced frames.
@@ -18,6 +21,18 @@ def pool_log_f0(f0: np.ndarray, duration: np.ndarray, is_pause: np.ndarray) -> n
     total = np.add.reduceat(np.log(np.where(f0 > 0, f0, 1.0)), starts)
     voiced = (count >= MIN_VOICED_FRAMES) & (count >= MIN_VOICED_SHARE * duration) & ~is_pause
     return np.where(voiced, total / np.maximum(count, 1), np.nan).astype(np.float32)
+
+
+def pool_energy(mel: np.ndarray, duration: np.ndarray) -> np.ndarray:
+    """Energy of each phoneme: log-mel [T, M], duration [N] frames with sum T -> [N] float32, nats (1 nat: 8.69 dB).
+
+        e_t = log || exp(mel_t) || = 1/2 log sum_m exp(2 mel_tm),    the mean of e_t over the phoneme's frames
+
+    FastSpeech 2 (arXiv 2006.04558, section 2.3) takes the L2 norm of a frame's STFT magnitudes; here they are the mel's
+    and the norm's logarithm is, so that any stored mel gives it and its differences are in dB.
+    """
+    frames = 0.5 * np.log(np.sum(np.exp(2 * mel), 1))
+    return (np.add.reduceat(frames, np.cumsum(duration) - duration) / duration).astype(np.float32)
 
 
 def interpolate_unvoiced(log_f0: np.ndarray, voiced: np.ndarray) -> np.ndarray:

@@ -3,12 +3,13 @@
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from tts_gen.features.files import read_json, write_json
+from tts_gen.features.pooling import pool_energy
 
 MIN_VOICED = 50
 """voiced training phonemes a speaker needs for statistics of their own"""
@@ -34,6 +35,10 @@ class Stats:
     """[M] of log-mel, bin by bin"""
     mel_std: np.ndarray
     """[M]"""
+    energy_mean: np.ndarray | None = None
+    """[] of pooling.pool_energy over all phonemes, pauses included; None in stores prepared before there was energy"""
+    energy_std: np.ndarray | None = None
+    """[]"""
 
     def normalise_log_f0(self, log_f0, speaker):
         """log_f0[..., N], speaker[...] ids -> [..., N] in units of the speaker's standard deviation."""
@@ -59,12 +64,22 @@ class Stats:
         """Inverse of normalise_mel."""
         return values * self.mel_std + self.mel_mean
 
+    def normalise_energy(self, energy):
+        """Any shape."""
+        return (energy - self.energy_mean) / self.energy_std
+
+    def denormalise_energy(self, values):
+        """Inverse of normalise_energy."""
+        return values * self.energy_std + self.energy_mean
+
     def to_dict(self) -> dict:
-        return {f.name: getattr(self, f.name).tolist() for f in fields(self)}
+        """Without what is None."""
+        return {name: value.tolist() for name, value in vars(self).items() if value is not None}
 
     @classmethod
     def from_dict(cls, values: dict) -> "Stats":
-        return cls(**{f.name: np.array(values[f.name], np.float32) for f in fields(cls)})
+        names = [f.name for f in fields(cls) if f.name in values or f.default is MISSING]
+        return cls(**{name: np.array(values[name], np.float32) for name in names})
 
     def save(self, path: Path) -> None:
         write_json(path, self.to_dict())
@@ -93,13 +108,15 @@ class StatsBuilder:
 
     def __init__(self) -> None:
         self.log_f0: dict[str | None, list[np.ndarray]] = defaultdict(list)
-        self.log_duration, self.mel = Moments(), Moments()
+        self.log_duration, self.mel, self.energy = Moments(), Moments(), Moments()
 
     def add(self, speaker: str, log_f0: np.ndarray, duration: np.ndarray, mel: np.ndarray) -> None:
         """log_f0[N] (NaN where unvoiced), duration[N] frames, mel[T, M]."""
         self.log_f0[speaker].append(log_f0[~np.isnan(log_f0)])
         first, second = _dequantised_moments(duration)
         self.log_duration.add(first.sum(), second.sum(), len(duration))
+        energy = pool_energy(mel, duration).astype(np.float64)
+        self.energy.add(energy.sum(), (energy**2).sum(), len(energy))
         mel = mel.astype(np.float64)
         self.mel.add(mel.sum(0), (mel**2).sum(0), len(mel))
 
@@ -119,6 +136,7 @@ class StatsBuilder:
         rows = [rows.get(name, pooled) for name in speakers]
         duration_mean, duration_std = self.log_duration.mean_std(1e-3)
         mel_mean, mel_std = self.mel.mean_std(MIN_MEL_STD)
+        energy_mean, energy_std = self.energy.mean_std(MIN_MEL_STD)
         return Stats.from_dict(
             {
                 "log_f0_mean": [row.mean(dtype=np.float64) for row in rows],
@@ -127,6 +145,8 @@ class StatsBuilder:
                 "log_duration_std": duration_std,
                 "mel_mean": mel_mean,
                 "mel_std": mel_std,
+                "energy_mean": energy_mean,
+                "energy_std": energy_std,
             }
         )
 

@@ -14,6 +14,7 @@ from tts_gen.features.files import read_json, write_json_lines
 from tts_gen.features.index import Entry, Index
 from tts_gen.features.inventory import Inventory
 from tts_gen.features.mixture import MIXTURE, Corpus, Mixture
+from tts_gen.features.pooling import pool_energy
 from tts_gen.features.remote import Shards, folder_of, is_address, mirror, relative
 from tts_gen.features.stats import Stats
 
@@ -42,6 +43,8 @@ class Features:
     """[T, M] float32 log-mel"""
     speaker: int
     style: int
+    energy: np.ndarray | None = None
+    """[N] float32, as pooling.pool_energy; None for a sentence whose prosody has none"""
     speaker_embedding: np.ndarray | None = None
     """[E] float32 of length 1; None: the speaker's id is all that is known"""
 
@@ -101,6 +104,7 @@ class FeatureStore:
             voiced=~np.isnan(values["log_f0"]),
             speaker=self.inventory.speaker_id(entry.speaker),
             style=self.inventory.style_id(entry.style),
+            energy=pool_energy(values["mel"], values["duration"]),
             speaker_embedding=self.embeddings and self.embeddings.of(entry),
             **values,
         )

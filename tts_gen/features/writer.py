@@ -16,7 +16,7 @@ from tts_gen.features.files import replacing, write_json
 from tts_gen.features.index import Entry, Index
 from tts_gen.features.inventory import UNKNOWN, Inventory, training_labels
 from tts_gen.features.record import Record
-from tts_gen.features.stats import StatsBuilder
+from tts_gen.features.stats import Stats, StatsBuilder
 from tts_gen.features.store import AUDIO, INDEX, INVENTORY, SHARDS, STATS, RecordReader, write_index
 from tts_gen.text import PAUSE
 
@@ -70,7 +70,9 @@ def finish(root: Path, audio: Audio, index: Sequence[Entry]) -> bool:
         )
         for e in index
     ]
-    if all((root / name).is_file() for name in (AUDIO, STATS, INVENTORY, INDEX)) and list(Index(root / INDEX)) == index:
+    there = all((root / name).is_file() for name in (AUDIO, STATS, INVENTORY, INDEX))
+    # Stores prepared before there was energy get its statistics.
+    if there and list(Index(root / INDEX)) == index and Stats.load(root / STATS).energy_mean is not None:
         return False
     (root / INDEX).unlink(missing_ok=True)  # what is half rewritten must not pass for a finished store
     counts, voiced, builder = Counter(), Counter(), StatsBuilder()

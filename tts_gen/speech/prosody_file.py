@@ -1,10 +1,12 @@
-"""A sentence's prosody as a file that people edit: its phonemes, each with its duration in ms and its f0 in Hz.
+"""A sentence's prosody as a file that people edit: its phonemes, each with its duration in ms, its f0 in Hz, and, by
+runs that have energy, its energy in dB.
 
     {"speaker": "allison", "style": null, "phonemes": [
         {"phone": "pau", "ms": 104.49, "hz": null, "after": ""},
         {"phone": "AY1", "ms": 116.1, "hz": 203.62, "after": "|"}, ...]}
 
-`after` is what follows a word's last phone: "|", or its punctuation; "hz": null is a phoneme without voice.
+`after` is what follows a word's last phone: "|", or its punctuation; "hz": null is a phoneme without voice. Either all
+phonemes have a "db" or none.
 """
 
 from collections.abc import Sequence
@@ -19,9 +21,12 @@ from tts_gen.config import Audio, UserError
 from tts_gen.features import durations
 from tts_gen.features.files import read_json, write_json
 from tts_gen.features.inventory import Inventory
+from tts_gen.features.pooling import DECIBEL
 from tts_gen.features.store import Features
 
 FIELDS = {"phone": str, "ms": (int, float), "hz": (int, float, type(None)), "after": str}
+LOUDEST = 200.0
+"""dB, up or down"""
 LOWEST, HIGHEST = 20.0, 2000.0
 """Hz: what a voice can do, widely"""
 LONGEST = 60.0
@@ -48,6 +53,8 @@ def told(spoken: Features, inventory: Inventory, audio: Audio) -> dict:
         }
         for phoneme, ms, hz in zip(phonemes, milliseconds, f0, strict=True)
     ]
+    if spoken.energy is not None:
+        entries = [e | {"db": round(float(x * DECIBEL), 2)} for e, x in zip(entries, spoken.energy, strict=True)]
     labels = {"speaker": inventory.speakers[spoken.speaker], "style": inventory.styles[spoken.style]}
     return labels | {"phonemes": entries}
 
@@ -66,8 +73,9 @@ def taken(found: Any, where: str, inventory: Inventory, audio: Audio) -> Feature
     if unknown := found.keys() - {"speaker", "style", "phonemes"}:
         raise UserError(f"{where}: no field {', '.join(sorted(unknown))}; valid are speaker, style, phonemes")
     entries = found["phonemes"]
+    fields = FIELDS | ({"db": (int, float)} if any(isinstance(e, dict) and "db" in e for e in entries) else {})
     for i, entry in enumerate(entries, 1):
-        _check(entry, f"{where}: phoneme {i}")
+        _check(entry, fields, f"{where}: phoneme {i}")
     symbols = [s for entry in entries for s in (entry["phone"], entry["after"]) if s]
     try:
         phonemes = text.parse(symbols)
@@ -88,9 +96,10 @@ def taken(found: Any, where: str, inventory: Inventory, audio: Audio) -> Feature
         shortest = f"{len(seconds)} phonemes need {1000 * len(seconds) * audio.frame_seconds:.0f} ms at least"
         raise UserError(f"{where}: the phonemes last {1000 * sum(seconds):.0f} ms together; {shortest}")
     duration = _frames(seconds, phonemes, audio)
+    energy = np.array([e["db"] for e in entries], np.float32) / np.float32(DECIBEL) if "db" in fields else None
     return Features(
         **encoded, **labels, duration=duration, log_f0=np.log(hz).astype(np.float32), voiced=~np.isnan(hz),
-        mel=np.zeros((duration.sum(), audio.n_mels), np.float32),
+        mel=np.zeros((duration.sum(), audio.n_mels), np.float32), energy=energy,
     )  # fmt: skip
 
 
@@ -98,10 +107,10 @@ def _after(phoneme: text.Phoneme) -> str:
     return (text.PUNCTUATION[phoneme.punctuation] or text.WORD_BOUNDARY) if phoneme.edge & text.LAST else ""
 
 
-def _check(entry: Any, where: str) -> None:
-    if not isinstance(entry, dict) or entry.keys() != FIELDS.keys():
-        raise UserError(f"{where}: must have the fields {', '.join(FIELDS)}, and no others; found {entry!r}")
-    for name, kind in FIELDS.items():
+def _check(entry: Any, fields: dict, where: str) -> None:
+    if not isinstance(entry, dict) or entry.keys() != fields.keys():
+        raise UserError(f"{where}: must have the fields {', '.join(fields)}, and no others; found {entry!r}")
+    for name, kind in fields.items():
         if not isinstance(entry[name], kind) or isinstance(entry[name], bool):
             raise UserError(f"{where}: {name} is {entry[name]!r}")
     if entry["after"] not in ("", text.WORD_BOUNDARY, *text.PUNCTUATION):
@@ -110,6 +119,8 @@ def _check(entry: Any, where: str) -> None:
     if not 0 < entry["ms"] <= LONGEST * 1000:
         told = f"ms is {_brief(entry['ms'])}; give more than 0, and {LONGEST:g} s at most"
         raise UserError(f"{where} ({entry['phone']}): {told}")
+    if not -LOUDEST <= entry.get("db", 0) <= LOUDEST:
+        raise UserError(f"{where} ({entry['phone']}): db is {_brief(entry['db'])}, outside {-LOUDEST:g} to {LOUDEST:g}")
     if entry["hz"] is None:
         return
     if entry["phone"] == text.PAUSE:

@@ -13,7 +13,7 @@ from tts_gen.config import UserError
 from tts_gen.evaluation import plots, rows
 from tts_gen.evaluation.compare import compare
 from tts_gen.evaluation.comparison import Comparison
-from tts_gen.evaluation.headline import FEATURES, choose_temperatures, figure
+from tts_gen.evaluation.headline import FEATURES, choose_temperatures, features_of, figure
 from tts_gen.evaluation.report import Section
 from tts_gen.evaluation.studies.outputs import Study
 
@@ -40,9 +40,9 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
         chosen = {"distribution": {Path(run).name: t for (_, run), t in choose_temperatures(val, task).items()}}
         if task in ACCURACY:
             chosen["accuracy"] = {run.path.name: _least(val, str(run.path), ACCURACY[task]) for run in generative}
-        tables = [_table(c, of_task, generative, chosen, feature, CURVES[task]) for feature in FEATURES[task]]
-        images = []
-        for feature in FEATURES[task]:
+        features, images = features_of(of_task, task), []
+        tables = [_table(c, of_task, generative, chosen, feature, CURVES[task]) for feature in features]
+        for feature in features:
             columns = {name: (feature, metric) for name, metric in CURVES[task].items()}
             images.append((feature, plots.temperature_curves(of_task, columns, c.split, {"std_ratio": 1.0})))
         sections.append(Section(task.capitalize(), __doc__.split("\n\n")[1], images=images, tables=tables))

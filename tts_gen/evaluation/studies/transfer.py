@@ -67,9 +67,14 @@ class Heard(Split):
             u = given[i]
             normal = self.store.stats.normalise_log_f0(u.log_f0, np.asarray(u.speaker))
             log_f0 = self.run.stats.denormalise_log_f0(normal, np.asarray(speaker)).astype(np.float32)
+            energy = None
+            if self.run.config.energy:
+                normal = self.store.stats.normalise_energy(u.energy)
+                energy = self.run.stats.denormalise_energy(normal).astype(np.float32)
             return replace(
-                u, phoneme=id_of[u.phoneme], log_f0=log_f0, speaker=speaker, style=0, speaker_embedding=vector
-            )
+                u, phoneme=id_of[u.phoneme], log_f0=log_f0, energy=energy, speaker=speaker, style=0,
+                speaker_embedding=vector,
+            )  # fmt: skip
 
         return Lazy(len(given), heard)
 
@@ -84,6 +89,9 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
         raise UserError("give prosody or acoustic runs: joint runs have no corpus of their own here")
     runs[0].inventory.speaker_id(options.speaker)
     there = replace(c, out=c.out / "elsewhere", store=FeatureStore(options.features))
+    if there.store.stats.energy_mean is None and any(run.config.energy for run in runs):
+        raise UserError(f"{there.store.root}: has no statistics of energy, which some of the runs have; give the same "
+                        "tts-gen prepare command again, which adds them")  # fmt: skip
     there.store.audio.check_equal(runs[0].audio, str(there.store.root), str(runs[0].path))
     split, told = known_part(Split.read(there.store, c.split), runs[0])
     own = Split.read(c.store, c.split)
