@@ -60,7 +60,7 @@ ALLOWED = {
     "speech": "config command text corpora align features runs vocoders synthesis progress",
     "web": "config",
     "studio": "config command text speech synthesis runs vocoders web",
-    "export": "config command text features flat runs vocoders",
+    "export": "config command text features draws flat runs vocoders",
     "inspection": "align config features vocoders evaluation progress",
     "demo": "config progress",
     "command": "config",

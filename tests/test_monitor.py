@@ -225,7 +225,8 @@ def test_pictures_and_sound_are_in_the_event_file(store, tmp_path):
     (sample, recording) = (sound[name] for name in sorted(sound, reverse=True))
     assert sorted(name.partition("/")[0] for name in sound) == ["griffin_lim_recording", "griffin_lim_sample"]
     assert len(sample) == 2 and 0 < len(sample[0]) <= 4 * AUDIO.sample_rate
-    np.testing.assert_allclose(sample[0], recording[0], atol=0.1)
+    # Sample by sample they may part: iteration enlarges what rounding does, most in mels that no wave has.
+    assert np.abs(sample[0] - recording[0]).mean() < 0.02 * np.abs(recording[0]).mean()
 
 
 def test_sound_lasts_four_seconds_at_most(tmp_path):

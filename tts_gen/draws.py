@@ -1,7 +1,7 @@
 """Random numbers by utterance: what a row of a batch draws depends on the key and on its place in the global batch.
 
 So a training step is the same on one device and on many, and whether its batch is taken whole or in parts. Wherever a
-`rng` is used up here it may be a key, whose rows are 0, 1, ... of a whole batch, or a Rows.
+`rng` is used up here it may be a key, whose rows are 0, 1, ... of a whole batch, a Rows, or (in sampling) a Given.
 """
 
 import math
@@ -25,16 +25,32 @@ class Rows:
     """rows of the global batch"""
 
 
-Rng = jax.Array | Rows
+@dataclass(frozen=True)
+class Given:
+    """Stands where a key would, for models that are to run without jax.random: whoever runs them has drawn.
+
+    `source(kind, path, shape)` gives the "normal", "gumbel" or "uniform" numbers [B, ...]; `path` says which of the
+    keys: the places in `split` and the numbers of `fold_in`, traced ones too, that led to it.
+    """
+
+    source: Callable[[str, tuple[int | jax.Array, ...], tuple[int, ...]], jax.Array]
+    path: tuple[int | jax.Array, ...] = ()
+
+
+Rng = jax.Array | Rows | Given
 
 
 def split(rng: Rng, n: int) -> list[Rng]:
+    if isinstance(rng, Given):
+        return [fold_in(rng, i) for i in range(n)]
     if not isinstance(rng, Rows):
         return list(jax.random.split(rng, n))
     return [Rows(key, rng.row, rng.of) for key in jax.random.split(rng.key, n)]
 
 
 def fold_in(rng: Rng, data: int | jax.Array) -> Rng:
+    if isinstance(rng, Given):
+        return Given(rng.source, (*rng.path, data))
     if not isinstance(rng, Rows):
         return jax.random.fold_in(rng, data)
     return Rows(jax.random.fold_in(rng.key, data), rng.row, rng.of)
@@ -45,6 +61,8 @@ def _rows(rng: Rng, batch: int) -> Rows:
 
 
 def _draw(sampler: Callable, rng: Rng, shape: tuple[int, ...], dtype) -> jax.Array:
+    if isinstance(rng, Given):
+        return rng.source(sampler.__name__, rng.path, shape).astype(dtype)
     rows = _rows(rng, shape[0])
     one = lambda row: sampler(jax.random.fold_in(rows.key, row), shape[1:], dtype)  # noqa: E731
     return jax.vmap(one)(rows.row)

@@ -1,6 +1,7 @@
 """Runs models that `tts-gen export` wrote; a copy of this file lies in each such folder, and runs all of them.
 
-It needs jax, numpy and flatbuffers, the last because jax reads its artefacts with it; nothing of tts_gen.
+It needs numpy, and onnxruntime for folders with a model.onnx, or else jax and flatbuffers, with which jax reads its
+artefacts; nothing of tts_gen. A seed means other numbers to the one than to the other.
 
     from load import load
     prosody, acoustic, vocoder = load("prosody"), load("acoustic"), load("vocoder")
@@ -18,9 +19,7 @@ compiled; what a model draws at a position does not depend on that.
 import json
 from pathlib import Path
 
-import jax
 import numpy as np
-from jax import export
 
 PAUSE, BOUNDARY = "pau", "|"
 SHORTEST_TEXT, SHORTEST_MEL = 32, 256
@@ -40,13 +39,58 @@ def load(folder=None):
 class Model:
     def __init__(self, folder, about):
         self.about = about
-        exported = export.deserialize(bytearray((folder / "sample.jax_export").read_bytes()))
-        self._parameters = jax.device_put(np.load(folder / "parameters.npy"))
-        self._call = jax.jit(exported.call)
+        self._call = onnx(folder, about) if (folder / "model.onnx").is_file() else _stable_hlo(folder)
 
     def sample(self, *inputs):
-        """The artefact itself: arrays with leading axis B, then the seed and the temperature where there is noise."""
-        return np.asarray(self._call(self._parameters, *inputs))
+        """The artefact itself: arrays with leading axis B (1 in ONNX), then the seed and the temperature where there is
+        noise."""
+        return np.asarray(self._call(*inputs))
+
+
+def _stable_hlo(folder):
+    import jax
+    from jax import export
+
+    exported = export.deserialize(bytearray((folder / "sample.jax_export").read_bytes()))
+    parameters, call = jax.device_put(np.load(folder / "parameters.npy")), jax.jit(exported.call)
+    return lambda *inputs: call(parameters, *inputs)
+
+
+def onnx(folder, about):
+    """What `Model.sample` is of a folder's model.onnx."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    providers = onnxruntime.get_available_providers()
+    session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers)
+    names = [x.name for x in session.get_inputs()]
+
+    def vocoder(mel, mask):
+        return session.run(None, {"mel": mel, "mask": mask})[0]
+
+    def speech(batch, seed, temperature):
+        given = batch | noise(about["noise"], batch, seed) | {"temperature": temperature}
+        return session.run(None, {name: np.asarray(given[name]) for name in names})[0]
+
+    return vocoder if about["task"] == "vocoder" else speech
+
+
+def noise(sources, batch, seed):
+    """Arrays that the ONNX model of a batch takes its noise from: noise_0, ... [B, L / merged, merged, width], with one
+    more axis of solver steps in front where each draws. A position's numbers do not depend on the batch's length."""
+    rows, positions = batch["frame_phoneme" if "frame_phoneme" in batch else "phoneme"].shape
+
+    def drawn(i, kind, steps, merged, width):
+        def one(step, row):
+            rng = np.random.default_rng([int(seed), i, step, row])
+            draw = {"normal": rng.standard_normal, "gumbel": lambda size: rng.gumbel(size=size)}[kind]
+            return draw((positions, width)).reshape(positions // merged, merged, width)
+
+        of_steps = [[one(step, row) for row in range(rows)] for step in range(steps or 1)]
+        return np.array(of_steps if steps else of_steps[0], np.float32)
+
+    return {f"noise_{i}": drawn(i, **source) for i, source in enumerate(sources)}
 
 
 class Speech(Model):
@@ -168,7 +212,7 @@ class Acoustic(Speech):
         else:
             log_f0 = np.zeros(n, np.float32)
         phoneme, length = np.repeat(np.arange(n, dtype=np.int32), duration), _padded(frames, SHORTEST_MEL)
-        position = np.arange(frames, dtype=np.int32) - (np.cumsum(duration) - duration)[phoneme]
+        position = (np.arange(frames) - (np.cumsum(duration) - duration)[phoneme]).astype(np.int32)
         batch |= {
             name: _row(x, positions) for name, x in (("duration", duration), ("log_f0", log_f0), ("voiced", voiced))
         }
