@@ -84,6 +84,7 @@ def test_statistics_are_those_of_what_training_draws(store, sources):
                 counts.update(symbols)
                 voiced.update(s for s, v in zip(symbols, u.voiced, strict=True) if v)
     expected = builder.stats(store.inventory.speakers).to_dict()
+    assert store.stats.to_dict().keys() == expected.keys()
     for name, value in store.stats.to_dict().items():
         np.testing.assert_allclose(value, expected[name], rtol=2e-5, err_msg=name)
     assert set(store.inventory.phonemes) == set(counts)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tts_gen.config import UserError
-from tts_gen.encoder import PLACES
+from tts_gen.features.places import COLUMNS, MOST
 from tts_gen.runs import Run
 
 TOLERANCE = 1e-4
@@ -45,7 +45,7 @@ def _sentence(run: Run, rng: np.random.Generator, n: int, padding: int) -> dict[
     voice = {"length": n, "speaker": len(inventory.speakers) - 1, "style": 0}
     batch |= {name: np.array([value], np.int32) for name, value in voice.items()}
     if run.config.encoder.positions:
-        places = rng.integers(0, min(PLACES.values()), (n, len(PLACES))).astype(np.int32)
+        places = rng.integers(0, MOST, (n, len(COLUMNS))).astype(np.int32)
         batch["places"] = np.pad(places, ((0, padding), (0, 0)))[None]
     if run.speaker_embeddings is not None:
         batch["speaker_embedding"] = run.speaker_embeddings[-1:]

@@ -211,13 +211,15 @@ def _stats(
         [s.log_duration_mean for s in stats], [s.log_duration_std for s in stats], rates * np.array(phonemes)
     )
     mel = _pooled([s.mel_mean for s in stats], [s.mel_std for s in stats], rates * np.array(frames))
-    return Stats.from_dict(
-        {
-            "log_f0_mean": log_f0[:, 0], "log_f0_std": log_f0[:, 1],
-            "log_duration_mean": duration[0], "log_duration_std": duration[1],
-            "mel_mean": mel[0], "mel_std": mel[1],
-        }
-    )  # fmt: skip
+    found = {
+        "log_f0_mean": log_f0[:, 0], "log_f0_std": log_f0[:, 1],
+        "log_duration_mean": duration[0], "log_duration_std": duration[1],
+        "mel_mean": mel[0], "mel_std": mel[1],
+    }  # fmt: skip
+    if all(s.energy_mean is not None for s in stats):  # stores prepared before there was energy have none
+        pooled = _pooled([s.energy_mean for s in stats], [s.energy_std for s in stats], rates * np.array(phonemes))
+        found |= dict(zip(("energy_mean", "energy_std"), pooled, strict=True))
+    return Stats.from_dict(found)
 
 
 def _pooled(means: Sequence, stds: Sequence, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
