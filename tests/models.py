@@ -82,7 +82,8 @@ def simulated(n_phonemes: int, speaker: str | None, rng: np.random.Generator) ->
     log_f0[[s not in VOICED for s in symbols]] = np.nan
     level = np.repeat(np.nan_to_num(log_f0), duration)[:, None]
     mel = level * np.linspace(-1, 1, AUDIO.n_mels) + rng.normal(0, 0.5, (duration.sum(), AUDIO.n_mels))
-    return Record(phonemes, duration.astype(np.int32), log_f0, mel.astype(np.float32))
+    contour = np.repeat(log_f0, duration) + 0.02 * (-1) ** np.arange(duration.sum())
+    return Record(phonemes, duration.astype(np.int32), log_f0, mel.astype(np.float32), contour.astype(np.float32))
 
 
 def make_store(root: Path, train: int = 42, held_out: int = 9, longest: int = 16, audio: Audio = AUDIO) -> FeatureStore:

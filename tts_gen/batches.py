@@ -80,7 +80,7 @@ def validation_batches(
             yield {k: _pad_rows(v, plan.rows[bucket])[mine] for k, v in batch.items()}
 
 
-SHORTEST = {"prosody": 32, "acoustic": 256}
+SHORTEST = {"prosody": 32, "acoustic": 256, "contour": 256}
 """length of the shortest batch of whole utterances; each longer one is four times the last, so few shapes are
 compiled"""
 
@@ -127,6 +127,8 @@ def collate(
     stand_in = next((u for u in itertools.chain(found, others) if u is not None), None)
     if stand_in is None:
         raise UserError(f"{store.root}: none of its utterances can be used; see above")
+    if config.task == "contour" and stand_in.contour is None:
+        raise UserError(f"{store.root} was prepared before the f0 of frames was kept; prepare it anew, in a new folder")
     utterances = [stand_in if u is None else u for u in found]
     if config.task == "prosody":
         batch = prosody_batch(utterances, store.stats, bucket)
@@ -201,18 +203,24 @@ def crop_frames(uncropped: Crop, frames: int, data: Data, at: float) -> Crop:
     context = min(data.context, (data.max_phonemes - (last - first)) // 2)
     window = slice(max(first - context, 0), last + context)
     names = ("phoneme", "stress", "edge", "punctuation", "duration", "log_f0", "voiced")
-    mel = u.mel[start : min(stop, ends[last - 1])]
-    energy = None if u.energy is None else u.energy[window]
-    features = replace(u, mel=mel, energy=energy, **{n: getattr(u, n)[window] for n in names})
+    of_frames = slice(start, min(stop, ends[last - 1]))
+    energy, contour = (x if x is None else x[part] for x, part in ((u.energy, window), (u.contour, of_frames)))
+    given = {n: getattr(u, n)[window] for n in names}
+    features = replace(u, mel=u.mel[of_frames], energy=energy, contour=contour, **given)
     places = uncropped.places[window]
     return Crop(features, uncropped.log_f0[window], places, start - int(ends[window.start] - u.duration[window.start]))
 
 
 def acoustic_batch(crops: Sequence[Crop], stats: Stats, positions: int, frames: int) -> dict[str, np.ndarray]:
-    """Batch of the acoustic task, padded."""
+    """Batch of the acoustic and the contour task, padded; contour, 0 where unvoiced, is there where utterances have
+    it."""
     utterances = [c.features for c in crops]
     batch = _phoneme_arrays(utterances, stats, positions)
     offset = np.array([c.offset for c in crops])
+    if all(u.contour is not None for u in utterances):
+        contour = [stats.normalise_log_f0(u.contour, np.asarray(u.speaker)) for u in utterances]
+        batch |= {"contour": _stack([np.nan_to_num(x) for x in contour], frames)}
+        batch |= {"contour_voiced": _stack([np.isfinite(x) for x in contour], frames)}
     return (
         batch
         | frame_arrays(batch["duration"], offset, frames)

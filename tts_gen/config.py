@@ -252,8 +252,8 @@ class Train:
 class Config:
     """One run: a task, a decoder family, and everything that a comparison holds equal."""
 
-    task: typing.Literal["prosody", "acoustic"] = "prosody"
-    """log-f0 and duration of phonemes, or mel-spectrograms"""
+    task: typing.Literal["prosody", "acoustic", "contour"] = "prosody"
+    """log-f0 and duration of phonemes; mel-spectrograms; or log-f0 of frames, to compare with that of phonemes"""
     data: Data = field(default_factory=Data)
     encoder: Encoder = field(default_factory=Encoder)
     decoder: Decoder = field(default_factory=Decoder)

@@ -174,12 +174,14 @@ def _evaluate(arguments: Sequence[str]) -> None:
     shown = " ".join(["python eval.py", *map(shlex.quote, arguments)])
     if study:
         comparison = open_runs()
+        _only_in_joint(comparison, study)
         report = outputs.write(studies.load(study)(comparison, options), comparison, shown)
         print(f"rows    {options.out / 'summary.json'}\ntables  {options.out / 'tables.md'}\nreport  {report}")
         return
     with parallel.processes(options.coordinator, options.processes, options.process):
         parallel.check_same({name: str(value) for name, value in vars(options).items() if name != "process"})
         comparison = open_runs()
+        _only_in_joint(comparison)
         if jax.process_count() > 1:
             sharing.share_samples(comparison)
         if jax.process_index() > 0:
@@ -196,6 +198,11 @@ def _evaluate(arguments: Sequence[str]) -> None:
     print(f"rows    {options.out / 'summary.json'}\nreport  {report}")
     if folders:
         print(f"wavs    {' '.join(map(str, folders))}")
+
+
+def _only_in_joint(comparison, study: str | None = None) -> None:
+    if study != "joint" and (contours := comparison.of_task("contour")):
+        raise UserError(f"{contours[0].path} is a contour run: it is compared by `eval.py joint`, with prosody runs")
 
 
 def _wavs(folder: Path | None) -> list[Path]:

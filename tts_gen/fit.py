@@ -91,9 +91,9 @@ def model_of(c: Config, run: Path, store: FeatureStore, task: tasks.Task, inspec
     look = lambda params, step, writer: inspect(task, {"params": params}, step, writer)  # noqa: E731
 
     def positions(batch: dict[str, np.ndarray]) -> tuple[int, int]:
-        acoustic = c.task == "acoustic"
-        frames = batch["mel"].shape[:2] if acoustic else batch["phoneme"].shape
-        return int(np.sum(batch["frames" if acoustic else "length"])), int(np.prod(frames))
+        prosody = c.task == "prosody"
+        shape = batch["phoneme"].shape if prosody else batch["mel"].shape[:2]
+        return int(np.sum(batch["length" if prosody else "frames"])), int(np.prod(shape))
 
     def with_settings(function: Callable) -> Callable:
         return lambda params, *args: function(task, {"params": params}, *args)

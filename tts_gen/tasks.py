@@ -196,18 +196,20 @@ class Acoustic(Task):
     def condition(self, batch, rng):
         """Encoder output and prosody, repeated to frames, with the position in the phoneme: [B, T, D], valid frames
         [B]."""
-        duration = jnp.maximum(batch["duration"], 1).astype(jnp.float32)
-        prosody = [batch["log_f0"], batch["voiced"].astype(jnp.float32), jnp.log(duration)]
-        if self.config.energy:
-            prosody.append(batch["energy"])
+        duration = _whole_frames(batch)
         encoded = self._encode(batch, rng)
-        prosody = self.prosody(jnp.stack(prosody, -1).astype(encoded.dtype))
+        prosody = self.prosody(jnp.stack(self.given(batch), -1).astype(encoded.dtype))
         h = repeat_to_frames(encoded + prosody, batch["frame_phoneme"])
         k = batch["frame_position"].astype(jnp.float32)
         d = jnp.take_along_axis(duration, batch["frame_phoneme"], 1)
         position = jnp.stack([(k + 0.5) / d, jnp.log1p(k), jnp.log1p(jnp.maximum(d - 1 - k, 0))], -1)
         mask = length_mask(batch["frames"], k.shape[1])
         return masked(h + self.position(position.astype(h.dtype)), mask), batch["frames"]
+
+    def given(self, batch):
+        """Prosody that conditions: a list of [B, N]."""
+        prosody = [batch["log_f0"], batch["voiced"].astype(jnp.float32), jnp.log(_whole_frames(batch))]
+        return prosody + ([batch["energy"]] if self.config.energy else [])
 
     def target(self, batch, rng):
         return batch["mel"] + MEL_NOISE * draws.normal(rng, batch["mel"].shape)
@@ -217,7 +219,28 @@ class Acoustic(Task):
         return -frames * float(np.sum(np.log(self.stats.mel_std))), frames * self.channels
 
 
-TASKS = {"prosody": Prosody, "acoustic": Acoustic}
+class Contour(Acoustic):
+    """y = log-f0 of frames, normalised by speaker, given phonemes and durations: what log-f0 of phonemes is compared
+    with. Batch: as the acoustic task's, and contour, contour_voiced [B, T]."""
+
+    channels = 1
+
+    def given(self, batch):
+        return [batch["voiced"].astype(jnp.float32), jnp.log(_whole_frames(batch))]
+
+    def target(self, batch, rng):
+        """Unvoiced frames have no f0: a fresh N(0, 1) draw stands in, as in the prosody task."""
+        return jnp.where(batch["contour_voiced"], batch["contour"], draws.normal(rng, batch["contour"].shape))[
+            ..., None
+        ]
+
+    def change_of_variables(self, batch, mask):
+        voiced, entropy = mask * batch["contour_voiced"], 0.5 * jnp.log(2 * jnp.pi * jnp.e)
+        scale = jnp.log(jnp.asarray(self.stats.log_f0_std)[batch["speaker"]])
+        return entropy * jnp.sum(mask - voiced, 1) - scale * jnp.sum(voiced, 1), jnp.sum(voiced, 1)
+
+
+TASKS = {"prosody": Prosody, "acoustic": Acoustic, "contour": Contour}
 
 
 def build(config: config.Config, inventory: Inventory, stats: Stats) -> Task:
@@ -227,8 +250,10 @@ def build(config: config.Config, inventory: Inventory, stats: Stats) -> Task:
     for name in ("prior", "prior_mean"):
         if getattr(decoder, name, None) == "given":
             raise UserError(f'decoder.{name} "given" is for joint models, whose condition holds it; give another')
-    if config.task == "acoustic" and getattr(decoder, "dequantisation", "uniform") != "uniform":
+    if config.task != "prosody" and getattr(decoder, "dequantisation", "uniform") != "uniform":
         raise UserError("decoder.dequantisation is for the prosody task: durations are whole frames, mels are not")
+    if config.task == "contour" and config.energy:
+        raise UserError("energy is for the prosody and the acoustic task: the contour task models f0 alone")
     if config.energy and stats.energy_mean is None:
         raise UserError(
             "energy: these features were prepared before there was energy, and have no statistics of it; give the same "

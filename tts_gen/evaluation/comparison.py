@@ -40,11 +40,11 @@ class Comparison:
         """Temperatures a run is sampled at; [None] where there is no noise to scale."""
         if not run.config.decoder.generative:
             return [None]
-        return list(self.temperatures if run.config.task == "prosody" else self.mel_temperatures)
+        return list(self.mel_temperatures if run.config.task == "acoustic" else self.temperatures)
 
     def count(self, run: AnyRun, temperature: float | None) -> int:
         """Samples of each utterance: one mel, and one of what is deterministic."""
-        return self.samples if run.config.task == "prosody" and temperature is not None else 1
+        return self.samples if run.config.task != "acoustic" and temperature is not None else 1
 
     def identity(self, run: AnyRun | None, task: str, split: str, temperature: float | None, samples: int) -> dict:
         solver = getattr(run.config.decoder, "solver", None) if run else None

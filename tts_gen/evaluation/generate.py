@@ -44,8 +44,8 @@ def make_samples(
 ) -> list[Path]:  # fmt: skip
     """The files of all parts; of those that are missing this process makes its share, on all its devices.
 
-    They hold `y` [K, n, C], normalised log-f0, log-duration and maybe energy over the part's phonemes, or `mel` [n, M]
-    float16 over its frames, one utterance after the other."""
+    They hold `y` [K, n, C], normalised log-f0, log-duration and maybe energy over the part's phonemes, or log-f0 over
+    its frames, or `mel` [n, M] float16 over its frames, one utterance after the other."""
     mesh = parallel.local_mesh()
     variables = jax.device_put(run.variables, parallel.replicated(mesh))
     longest = max(e.n_phonemes for e in split.entries)
@@ -65,7 +65,7 @@ def make_samples(
 
     def make(part: Split, first: int) -> Arrays:
         drawn = [draw(part, first, k) for k in range(samples)]
-        if run.config.task == "prosody":
+        if run.config.task != "acoustic":
             return {"y": np.stack([np.concatenate(y) for y in drawn])}
         return {"mel": np.concatenate([run.stats.denormalise_mel(y) for y in drawn[0]]).astype(np.float16)}
 

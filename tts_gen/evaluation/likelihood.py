@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 def feature_of(run: Run) -> str:
     """The name of what a run's density is of."""
-    if run.config.task == "acoustic":
-        return "mel"
+    if run.config.task != "prosody":
+        return {"acoustic": "mel", "contour": "contour"}[run.config.task]
     return "log_f0+duration+energy" if run.config.energy else "log_f0+duration"
 
 

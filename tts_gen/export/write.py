@@ -38,6 +38,8 @@ def export_run(run: Run, out: Path, onnx: bool = False) -> None:
     """
     if not isinstance(run, Run):
         raise UserError(f"{run.path} is a joint run, which has no exported form; give a prosody or an acoustic run")
+    if run.config.task == "contour":
+        raise UserError(f"{run.path} is a contour run, which nothing speaks with; give a prosody or an acoustic run")
     inventory = run.inventory
     about = {
         "task": run.config.task,

@@ -54,6 +54,7 @@ def extract(utterance: Utterance, recording: Recording, settings: Settings) -> R
     except ValueError as error:
         raise Unusable("durations do not fill", str(error)) from error
     is_pause = np.array([s.phoneme.symbol == PAUSE for s in spoken])
-    log_f0 = pooling.pool_log_f0(pitch.f0(wave, audio, settings.f0_method), duration, is_pause)
+    f0 = pitch.f0(wave, audio, settings.f0_method)
+    log_f0 = pooling.pool_log_f0(f0, duration, is_pause)
     limit("too few voiced phonemes", "voiced phonemes", int((~np.isnan(log_f0)).sum()), low=MIN_VOICED)
-    return Record([s.phoneme for s in spoken], duration, log_f0, log_mel, quality(spoken))
+    return Record([s.phoneme for s in spoken], duration, log_f0, log_mel, pooling.log_contour(f0), quality(spoken))

@@ -23,6 +23,21 @@ def pool_log_f0(f0: np.ndarray, duration: np.ndarray, is_pause: np.ndarray) -> n
     return np.where(voiced, total / np.maximum(count, 1), np.nan).astype(np.float32)
 
 
+def log_contour(f0: np.ndarray) -> np.ndarray:
+    """f0[T] Hz, 0 where unvoiced -> [T] float32 natural log of Hz, NaN there."""
+    return np.log(f0, out=np.full(len(f0), np.nan, np.float32), where=f0 > 0)
+
+
+def pool_contour(contour: np.ndarray, duration: np.ndarray, voiced: np.ndarray) -> np.ndarray:
+    """Mean over each phoneme's frames that have a value: contour [..., T] natural log of Hz, NaN where unvoiced,
+    duration [N] frames with sum T, voiced [N] bool -> [..., N], NaN where not voiced. A voiced phoneme must have a
+    frame with a value."""
+    starts = np.cumsum(duration) - duration
+    total = np.add.reduceat(np.nan_to_num(contour), starts, axis=-1)
+    count = np.add.reduceat(np.isfinite(contour).astype(int), starts, axis=-1)
+    return np.where(voiced, total / np.maximum(count, 1), np.nan)
+
+
 def pool_energy(mel: np.ndarray, duration: np.ndarray) -> np.ndarray:
     """Energy of each phoneme: log-mel [T, M], duration [N] frames with sum T -> [N] float32, nats (1 nat: 8.69 dB).
 

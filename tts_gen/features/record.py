@@ -20,6 +20,8 @@ class Record:
     """[N] float32 natural log of Hz, NaN where unvoiced"""
     mel: np.ndarray
     """[T, M] float32 log-mel"""
+    contour: np.ndarray | None = None
+    """[T] float32 natural log of Hz, NaN where a frame is unvoiced; what log_f0 is pooled from"""
     figures: dict[str, float] = field(default_factory=dict)
     """of the alignment (align.quality); they do not go into the shard"""
 
@@ -28,6 +30,8 @@ class Record:
             raise ValueError("phonemes, duration and log_f0 differ in length")
         if self.duration.min() < 1 or self.duration.sum() != len(self.mel):
             raise ValueError(f"durations sum to {self.duration.sum()} frames, the mel has {len(self.mel)}")
+        if self.contour is not None and len(self.contour) != len(self.mel):
+            raise ValueError(f"the contour has {len(self.contour)} frames, the mel {len(self.mel)}")
 
     @property
     def is_pause(self) -> np.ndarray:
@@ -45,6 +49,8 @@ def pack(record: Record) -> bytes:
         "log_f0": record.log_f0.astype(np.float32),
         "mel": record.mel.astype(np.float16),
     }
+    if record.contour is not None:
+        arrays["contour"] = record.contour.astype(np.float32)
     values = {name: {"dtype": a.dtype.str, "shape": a.shape, "bytes": a.tobytes()} for name, a in arrays.items()}
     return msgpack.packb({"symbols": [p.symbol for p in record.phonemes], **values})
 

@@ -43,6 +43,8 @@ class Features:
     """[T, M] float32 log-mel"""
     speaker: int
     style: int
+    contour: np.ndarray | None = None
+    """[T] float32 natural log of Hz, NaN where a frame is unvoiced; None in stores prepared before it was kept"""
     energy: np.ndarray | None = None
     """[N] float32, as pooling.pool_energy; None for a sentence whose prosody has none"""
     speaker_embedding: np.ndarray | None = None

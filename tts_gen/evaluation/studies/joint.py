@@ -4,6 +4,8 @@ Decoupled: the f0 of one sample with the durations of another of the same text. 
 text tells about each, and takes away what either tells about the other: what a model of f0 and a model of durations,
 trained apart on the same text, could at best do. Where decoupling changes no figure, this corpus or this model has
 nothing to gain from modelling them together.
+
+With contour runs among them (configs/contour_*.py), also: f0 of phonemes or of frames? (evaluation/levels.py)
 """
 
 import argparse
@@ -17,6 +19,7 @@ from tts_gen.evaluation.comparison import Comparison
 from tts_gen.evaluation.generate import oracle_prosody
 from tts_gen.evaluation.headline import figure
 from tts_gen.evaluation.joint_prosody import joint_floor_rows, joint_rows, two_sample_floor_row, two_sample_row
+from tts_gen.evaluation.levels import levels
 from tts_gen.evaluation.report import Section
 from tts_gen.evaluation.significance import ALPHA, STAR, bootstrap_test
 from tts_gen.evaluation.split import Split
@@ -57,7 +60,11 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
     cells.append(["floor", "", *(figure(by_metric.get(m)) for m in COLUMNS.values())])
     table = ("Samples together and decoupled", ["run", "", *COLUMNS], cells)
     section = Section("Together or apart", __doc__.split("\n\n")[1], tables=[table])
-    return Study("Are f0 and duration worth modelling together?", answer, found + floor, [section])
+    found, sections = found + floor, [section]
+    if c.of_task("contour"):
+        rows, section, sentences = levels(c, split, oracle, options.temperature)
+        found, sections, answer = found + rows, [*sections, section], answer + sentences
+    return Study("Are f0 and duration worth modelling together?", answer, found, sections)
 
 
 def _signed(test: dict) -> str:

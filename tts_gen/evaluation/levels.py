@@ -1,0 +1,130 @@
+"""Log-f0 of phonemes against log-f0 of frames: what a value a phoneme leaves out of the contour, and which level is
+modelled better.
+
+Samples of frames are pooled to phonemes as recordings are, so both levels answer to the same figures; samples of
+phonemes are drawn through the frames in straight lines from the middle of one voiced phoneme to the next, in the
+recording's durations. Contour runs are given those durations, prosody runs make their own: only the latter can have f0
+and duration depend on one another beyond the text.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tts_gen.config import UserError
+from tts_gen.evaluation.compare import generated_prosody
+from tts_gen.evaluation.comparison import Comparison
+from tts_gen.evaluation.generate import prosody_samples, samples_path
+from tts_gen.evaluation.headline import figure
+from tts_gen.evaluation.joint_prosody import joint_rows
+from tts_gen.evaluation.pool import Pool
+from tts_gen.evaluation.prosody import Prosody, prosody_rows
+from tts_gen.evaluation.report import Section
+from tts_gen.evaluation.rows import make_row
+from tts_gen.evaluation.significance import ALPHA, bootstrap_test
+from tts_gen.evaluation.split import Split
+from tts_gen.evaluation.utterance_metrics import starts
+from tts_gen.features.pooling import pool_contour
+
+CONTOUR = "contour"
+COLUMNS = {"std ratio": ("log_f0", "std_ratio"), "JS": ("log_f0", "js"), "JS of Δ": ("d_log_f0", "js"),
+           "CRPS": ("log_f0", "crps"), "energy score": ("log_f0", "energy_score"),
+           "mutual information": ("log_f0+duration", "mutual_information"),
+           "CRPS of frames": (CONTOUR, "crps"), "RMSE of frames, cents": (CONTOUR, "rmse_cents")}  # fmt: skip
+
+
+def levels(c: Comparison, split: Split, oracle: Prosody, temperature: float) -> tuple[list[dict], Section, list[str]]:
+    """Rows, a section and sentences on the prosody and contour runs of `c`. Raises UserError where the store has no f0
+    of frames."""
+    contour = _contours(split, c)
+    found, cells, of_run = [], [], {}
+    identity = c.identity(None, CONTOUR, c.split, None, 1) | {"family": "oracle"}
+    frames = _interpolated(oracle, np.where(oracle.voiced, oracle.log_f0, np.nan)[None])
+    pooled = _frame_rows(frames, contour, oracle, identity, c.seed)
+    cells.append(["recordings", "phonemes", *_cells(pooled)])
+    for run in [*c.of_task("prosody"), *c.of_task(CONTOUR)]:
+        tau = temperature if run.config.decoder.generative else None
+        identity = c.identity(run, CONTOUR, c.split, tau, c.count(run, tau))
+        if run.config.task == "prosody":
+            generated = generated_prosody(c, run, split, oracle, tau)
+            frames = _interpolated(oracle, np.where(oracle.voiced, np.atleast_2d(generated.log_f0), np.nan))
+        else:
+            path = samples_path(c.out, run, split.name, tau)
+            frames = prosody_samples(run, split, tau, c.count(run, tau), c.seed, path)[..., 0]
+            log_f0 = pool_contour(np.where(np.isfinite(contour), frames, np.nan), _whole(oracle), oracle.voiced)
+            generated = replace(oracle, log_f0=log_f0, duration=np.tile(oracle.duration, (len(log_f0), 1)))
+        rows = [r for r in prosody_rows(generated, oracle, identity, seed=c.seed) if "f0" in r["feature"]]
+        rows += joint_rows(generated, oracle, identity, seed=c.seed)
+        rows += _frame_rows(frames, contour, oracle, identity, c.seed)
+        level = "phonemes" if run.config.task == "prosody" else "frames"
+        of_run[run.label, level] = {(r["feature"], r["metric"]): r for r in rows if r["scope"] == "overall"}
+        cells.append([run.path.name, level, *_cells(rows)])
+        found += [r | {"scope": f"level:{level}"} for r in rows if r["scope"] == "overall"]
+    found += [r | {"scope": "level:phonemes"} for r in pooled]
+    table = ("Log-f0 of phonemes and of frames", ["run", "level", *COLUMNS], cells)
+    text = " ".join(__doc__.split("\n\n")[1].split())
+    return found, Section("Phonemes or frames", text, tables=[table]), _sentences(oracle, contour, pooled, of_run)
+
+
+def _contours(split: Split, c: Comparison) -> np.ndarray:
+    """[T of all utterances] normalised by speaker, NaN where unvoiced."""
+    found = []
+    for u in split.utterances:
+        if u.contour is None:
+            raise UserError(f"{c.store.root} was prepared before the f0 of frames was kept; prepare it anew, in a new "
+                            "folder, for the contour runs")  # fmt: skip
+        found.append(c.store.stats.normalise_log_f0(u.contour, np.asarray(u.speaker)))
+    return np.concatenate(found)
+
+
+def _whole(oracle: Prosody) -> np.ndarray:
+    return oracle.duration.astype(int)
+
+
+def _interpolated(oracle: Prosody, log_f0: np.ndarray) -> np.ndarray:
+    """log_f0 [K, n], NaN where unvoiced, drawn through all frames: [K, T]."""
+    duration, found = _whole(oracle), []
+    bounds = [*starts(oracle.utterance), len(duration)]
+    for first, last in zip(bounds, bounds[1:]):
+        d, values = duration[first:last], log_f0[:, first:last]
+        known = np.isfinite(values[0])
+        middle = (np.cumsum(d) - d / 2)[known]
+        time = np.arange(d.sum()) + 0.5
+        drawn = [np.interp(time, middle, row[known]) if known.any() else np.zeros(len(time)) for row in values]
+        found.append(np.stack(drawn))
+    return np.concatenate(found, 1)
+
+
+def _frame_rows(frames: np.ndarray, contour: np.ndarray, oracle: Prosody, identity: dict, seed: int) -> list[dict]:
+    """Over the voiced frames of voiced phonemes."""
+    of = np.repeat(np.arange(len(oracle.duration)), _whole(oracle))
+    at = np.flatnonzero(np.isfinite(contour) & oracle.voiced[of])
+    of = of[at]
+    pool = Pool(CONTOUR, frames[:, at], contour[at], oracle.utterance[of], oracle.group[of], seed=seed)
+    cents = oracle.log_f0_std[of] * 1200 / np.log(2)
+    why = f"{np.count_nonzero(~np.isfinite(frames[:, at]))} generated values are not finite"
+    found = {"crps": pool.crps(), "rmse_cents": pool.rmse(cents)}
+    return [make_row(identity, CONTOUR, metric, *estimate, n=len(at), why=why) for metric, estimate in found.items()]
+
+
+def _cells(rows: Sequence[dict]) -> list[str]:
+    at = {(r["feature"], r["metric"]): r for r in rows if r["scope"] == "overall"}
+    return [figure(at.get(column)) for column in COLUMNS.values()]
+
+
+def _sentences(oracle: Prosody, contour: np.ndarray, pooled: list[dict], of_run: dict) -> list[str]:
+    left_out = next(r["value"] for r in pooled if r["metric"] == "rmse_cents")
+    of = np.repeat(oracle.log_f0_std, _whole(oracle))
+    spread = np.nanstd(contour * of) * 1200 / np.log(2)
+    frames = len(contour) / len(oracle.duration)
+    told = [f"A value a phoneme leaves out {left_out:.0f} cents (RMSE) of contours that spread by {spread:.0f}; frames "
+            f"are {frames:.1f} times as many positions."]  # fmt: skip
+    for label in dict.fromkeys(label for label, _ in of_run):
+        both = [of_run.get((label, level), {}).get(COLUMNS["energy score"]) for level in ("frames", "phonemes")]
+        if None in both or (test := bootstrap_test(*both))["difference"] is None:
+            continue
+        sure = "more" if test["p"] < ALPHA else "no more"
+        told.append(f"{label}: energy score of log-f0 {both[0]['value']:.3f} from frames, {both[1]['value']:.3f} from "
+                    f"phonemes: {sure} than chance.")  # fmt: skip
+    return told
