@@ -69,4 +69,5 @@ def test_headline_shows_the_chosen_temperature_with_controls_and_floor(rng):
     assert [c[:2] for c in cells] == [["Flow", "1"], ["Control: L2 + noise", ""], ["Floor: oracle halves", ""]]
     assert header[-1] == "bits/dim" and cells[0][-1] == "1.50" and cells[1][-1] == "–"
     assert cells[0][2].startswith("1.00\n1.00")
-    assert len(tables) == 2 and all(len(c) == len(header) for c in cells)
+    assert len(tables) == 3 and all(len(c) == len(header) for c in cells)
+    assert len(headline([r for r in found if "energy" not in r["feature"].split("_")], "prosody")) == 2
