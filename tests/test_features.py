@@ -60,6 +60,27 @@ def test_f0_of_noise_is_unvoiced():
     assert (pitch.f0(noise, AUDIO) > 0).mean() < 0.2
 
 
+@pytest.mark.parametrize("floor", [0.0, 0.05, 0.2])
+def test_voicing_is_that_of_world(floor):
+    """Voice, a buzz under hissing, silence and a creak: frame by frame what pyworld's own D4C decides."""
+    import pyworld
+
+    rng = np.random.default_rng(0)
+    f0 = np.concatenate([np.linspace(90, 280, 40000), np.full(20000, 180.0), np.linspace(75, 62, 20000)])
+    wave = harmonic(f0).astype(np.float64)
+    wave[40000:60000] = 0.1 * wave[40000:60000] + 0.05 * np.diff(rng.standard_normal(20001))
+    wave[50000:54000] = 0
+    wave += floor * rng.standard_normal(len(wave)) * (np.arange(len(wave)) % 30000 > 12000)
+    rough, times = pyworld.dio(wave, AUDIO.sample_rate, f0_floor=pitch.F0_MIN, f0_ceil=pitch.F0_MAX,
+                               frame_period=1000 * AUDIO.frame_seconds)  # fmt: skip
+    contour = pyworld.stonemask(wave, rough, times, AUDIO.sample_rate)
+    aperiodicity = pyworld.d4c(wave, contour, times, AUDIO.sample_rate, threshold=pitch.VOICING_THRESHOLD)
+    voiced = aperiodicity[:, 0] < 0.999
+    found = pitch.f0(np.concatenate([np.zeros(AUDIO.hop // 2), wave]), AUDIO)
+    np.testing.assert_array_equal(found, np.where(voiced, contour, 0)[: len(found)].astype(np.float32))
+    assert 0.2 < voiced.mean() < 0.95 and (contour[~voiced] > 0).any()
+
+
 def test_f0_method_is_checked():
     with pytest.raises(UserError, match="crepe.*dio, pyin"):
         pitch.f0(np.zeros(5000, np.float32), AUDIO, "crepe")
