@@ -127,9 +127,9 @@ def collate(
     stand_in = next((u for u in itertools.chain(found, others) if u is not None), None)
     if stand_in is None:
         raise UserError(f"{store.root}: none of its utterances can be used; see above")
-    if config.task == "contour" and stand_in.contour is None:
-        raise UserError(f"{store.root} was prepared before the f0 of frames was kept; prepare it anew, in a new folder")
     utterances = [stand_in if u is None else u for u in found]
+    if config.task == "contour" and any(u.contour is None for u in utterances):
+        raise UserError(f"{store.root} was prepared before the f0 of frames was kept; prepare it anew, in a new folder")
     if config.task == "prosody":
         batch = prosody_batch(utterances, store.stats, bucket)
     else:

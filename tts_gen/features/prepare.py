@@ -18,7 +18,7 @@ from tts_gen.features.store import SHARDS
 from tts_gen.features.work import Report, check_packages, check_settings, conclude, work
 from tts_gen.features.writer import finish
 
-FORMAT = 4
+FORMAT = 3
 """of the shards; a store of another is not added to"""
 
 
