@@ -1,6 +1,7 @@
 """The headline: which temperature stands for a family, and the few figures that tell the families apart."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from rich import box
@@ -181,7 +182,7 @@ def _name(line: tuple[str, str | None, float | None], lines: Sequence[tuple]) ->
     """The family, with its run where it has several among the lines."""
     family, run, _ = line
     runs = {r for f, r, _ in lines if f == family}
-    of = f"mean of {len(runs) - 1} runs" if run is None else run
+    of = f"mean of {len(runs) - 1} runs" if run is None else Path(run).name
     return LABELS.get(family, family) + (f" ({of})" if len(runs) > 1 else "")
 
 

@@ -22,9 +22,8 @@ PYIN_WINDOW = 0.07
 def f0(wave: np.ndarray, audio: Audio, method: Method = "dio") -> np.ndarray:
     """wave[n] at audio.sample_rate -> [T] float32 Hz, 0 where unvoiced, T = n // hop, at times (t + 0.5) * hop samples.
 
-    "dio": DIO refined by StoneMask, voiced where D4C LoveTrain finds it so (all WORLD), the quicker; "pyin": probabilistic YIN
-    (librosa). Raises UserError for
-    another method.
+    "dio": DIO refined by StoneMask, voiced where D4C LoveTrain finds it so (all WORLD), the quicker; "pyin":
+    probabilistic YIN (librosa). Raises UserError for another method.
     """
     if method not in get_args(Method):
         raise UserError(f"f0 method {method!r} is not one of {', '.join(get_args(Method))}")
