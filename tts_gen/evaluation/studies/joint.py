@@ -21,7 +21,7 @@ from tts_gen.evaluation.headline import figure
 from tts_gen.evaluation.joint_prosody import joint_floor_rows, joint_rows, two_sample_floor_row, two_sample_row
 from tts_gen.evaluation.levels import levels
 from tts_gen.evaluation.report import Section
-from tts_gen.evaluation.significance import ALPHA, STAR, bootstrap_test
+from tts_gen.evaluation.significance import ALPHA, bootstrap_test
 from tts_gen.evaluation.split import Split
 from tts_gen.evaluation.studies.outputs import Study
 
@@ -71,4 +71,4 @@ def _signed(test: dict) -> str:
     if test["difference"] is None:
         return "–"
     interval = "" if test["low"] is None else f"\n{test['low']:+.3f}–{test['high']:+.3f}"
-    return f"{test['difference']:+.3f}{STAR * (test['p'] < ALPHA)}{interval}"
+    return f"{test['difference']:+.3f}{interval}"
