@@ -40,7 +40,7 @@ def levels(c: Comparison, split: Split, oracle: Prosody, temperature: float) -> 
     contour = _contours(split, c)
     found, cells, of_run = [], [], {}
     identity = c.identity(None, CONTOUR, c.split, None, 1) | {"family": "oracle"}
-    frames = _interpolated(oracle, np.where(oracle.voiced, oracle.log_f0, np.nan)[None])
+    frames = _interpolated(oracle, oracle.log_f0)
     pooled = _frame_rows(frames, contour, oracle, identity, c.seed)
     cells.append(["recordings", "phonemes", *_cells(pooled)])
     for run in [*c.of_task("prosody"), *c.of_task(CONTOUR)]:
@@ -48,12 +48,13 @@ def levels(c: Comparison, split: Split, oracle: Prosody, temperature: float) -> 
         identity = c.identity(run, CONTOUR, c.split, tau, c.count(run, tau))
         if run.config.task == "prosody":
             generated = generated_prosody(c, run, split, oracle, tau)
-            frames = _interpolated(oracle, np.where(oracle.voiced, np.atleast_2d(generated.log_f0), np.nan))
+            frames = _interpolated(oracle, generated.log_f0)
         else:
             path = samples_path(c.out, run, split.name, tau)
             frames = prosody_samples(run, split, tau, c.count(run, tau), c.seed, path)[..., 0]
+            frames = frames[0] if tau is None else frames
             log_f0 = pool_contour(np.where(np.isfinite(contour), frames, np.nan), _whole(oracle), oracle.voiced)
-            generated = replace(oracle, log_f0=log_f0, duration=np.tile(oracle.duration, (len(log_f0), 1)))
+            generated = replace(oracle, log_f0=log_f0, duration=np.broadcast_to(oracle.duration, log_f0.shape))
         rows = [r for r in prosody_rows(generated, oracle, identity, seed=c.seed) if "f0" in r["feature"]]
         rows += joint_rows(generated, oracle, identity, seed=c.seed)
         rows += _frame_rows(frames, contour, oracle, identity, c.seed)
@@ -83,17 +84,16 @@ def _whole(oracle: Prosody) -> np.ndarray:
 
 
 def _interpolated(oracle: Prosody, log_f0: np.ndarray) -> np.ndarray:
-    """log_f0 [K, n], NaN where unvoiced, drawn through all frames: [K, T]."""
+    """log_f0 [K, n] or [n] of voiced phonemes drawn through all frames: [K, T] or [T]."""
     duration, found = _whole(oracle), []
     bounds = [*starts(oracle.utterance), len(duration)]
     for first, last in zip(bounds, bounds[1:]):
-        d, values = duration[first:last], log_f0[:, first:last]
-        known = np.isfinite(values[0])
+        d, values, known = duration[first:last], np.atleast_2d(log_f0)[:, first:last], oracle.voiced[first:last]
         middle = (np.cumsum(d) - d / 2)[known]
         time = np.arange(d.sum()) + 0.5
         drawn = [np.interp(time, middle, row[known]) if known.any() else np.zeros(len(time)) for row in values]
         found.append(np.stack(drawn))
-    return np.concatenate(found, 1)
+    return np.concatenate(found, 1).reshape(*log_f0.shape[:-1], -1)
 
 
 def _frame_rows(frames: np.ndarray, contour: np.ndarray, oracle: Prosody, identity: dict, seed: int) -> list[dict]:
@@ -101,9 +101,9 @@ def _frame_rows(frames: np.ndarray, contour: np.ndarray, oracle: Prosody, identi
     of = np.repeat(np.arange(len(oracle.duration)), _whole(oracle))
     at = np.flatnonzero(np.isfinite(contour) & oracle.voiced[of])
     of = of[at]
-    pool = Pool(CONTOUR, frames[:, at], contour[at], oracle.utterance[of], oracle.group[of], seed=seed)
+    pool = Pool(CONTOUR, frames[..., at], contour[at], oracle.utterance[of], oracle.group[of], seed=seed)
     cents = oracle.log_f0_std[of] * 1200 / np.log(2)
-    why = f"{np.count_nonzero(~np.isfinite(frames[:, at]))} generated values are not finite"
+    why = f"{np.count_nonzero(~np.isfinite(frames[..., at]))} generated values are not finite"
     found = {"crps": pool.crps(), "rmse_cents": pool.rmse(cents)}
     return [make_row(identity, CONTOUR, metric, *estimate, n=len(at), why=why) for metric, estimate in found.items()]
 
