@@ -13,6 +13,7 @@ from tts_gen.evaluation.headline import LABELS, Tables, features_of, headline, j
 from tts_gen.evaluation.metrics import edges_for
 from tts_gen.evaluation.prosody import Prosody
 from tts_gen.evaluation.report import HOW_TO_READ, HOW_TO_READ_MELS, Section, commands, write_report
+from tts_gen.evaluation.seeds import but_the_seed
 from tts_gen.evaluation.split import Split
 from tts_gen.evaluation.studies.outputs import latex
 from tts_gen.features.files import write_text
@@ -83,7 +84,9 @@ TITLES = {"log_f0": "Log-f0", "duration": "Duration", "energy": "Energy"}
 
 
 def _titles(found_runs: list[Run]) -> dict[str, Run]:
-    """Runs by family label, or by folder where a family has several."""
+    """Runs by family label, or by folder where a family has several; of those that differ in their seed alone the
+    first, since pictures of all would tell no more."""
+    found_runs = list({but_the_seed(run): run for run in reversed(found_runs)}.values())[::-1]
     labels = [run.label for run in found_runs]
     return {run.label if labels.count(run.label) == 1 else run.path.name: run for run in found_runs}
 
