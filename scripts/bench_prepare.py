@@ -34,16 +34,16 @@ HOURS = 200
 
 
 class Stages:
-    """Seconds of processor time by stage."""
+    """Seconds of this thread on a processor, by stage."""
 
     def __init__(self) -> None:
         self.seconds: Counter = Counter()
 
     @contextmanager
     def __call__(self, name: str):
-        began = time.process_time()
+        began = time.thread_time()
         yield
-        self.seconds[name] += time.process_time() - began
+        self.seconds[name] += time.thread_time() - began
 
 
 def one(utterance: Utterance, audio: Audio, stage: Stages) -> tuple[float, bytes]:

@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import os
 import sys
 from pathlib import Path
 
@@ -59,8 +58,6 @@ def _inspect(options: argparse.Namespace) -> None:
 
 
 def _embed(options: argparse.Namespace) -> None:
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of the workers: products are small, threads only wait
-
     from tts_gen.evaluation.embed import embed
 
     print(embed(options.source, options.out, options.workers))

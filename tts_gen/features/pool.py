@@ -39,6 +39,8 @@ def run(
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
+    # A worker for each core: threads of their matrix products would but wait for one another, busily.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Spawned, not forked: a fork of a process with threads (numpy's, jax's) may hang.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _die_with_parent)
     try:
