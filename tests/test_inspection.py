@@ -35,7 +35,8 @@ def octave_up(record):
 
 
 def slow(record):
-    return replace(record, duration=4 * record.duration, mel=np.repeat(record.mel, 4, axis=0))
+    longer = {name: np.repeat(getattr(record, name), 4, axis=0) for name in ("mel", "contour")}
+    return replace(record, duration=4 * record.duration, **longer)
 
 
 FAULTS = {

@@ -78,6 +78,10 @@ def test_every_family_trains(store, family, task):
     assert np.isfinite(losses).all() and losses[-1] < losses[0] - 0.005
 
 
+OF_FRAMES = ("mel", "frame_", "contour")
+"""how the names of arrays over frames begin"""
+
+
 def test_padding_of_the_batch_changes_nothing(built):
     batch = built.batch
     frames, phonemes = valid(batch, "frames"), valid(batch)
@@ -87,9 +91,7 @@ def test_padding_of_the_batch_changes_nothing(built):
         if x.ndim == 1:
             noisy[name] = x
             continue
-        mask = (
-            frames if x.shape[1] == frames.shape[1] and name in ("mel", "frame_phoneme", "frame_position") else phonemes
-        )
+        mask = frames if x.shape[1] == frames.shape[1] and name.startswith(OF_FRAMES) else phonemes
         mask = mask[..., None] if x.ndim == 3 else mask
         junk = rng.integers(0, 3, x.shape) if x.dtype != np.float32 else rng.normal(0, 9, x.shape)
         noisy[name] = np.where(mask, x, junk).astype(x.dtype)
