@@ -53,6 +53,12 @@ def test_nothing_is_said_without_controls_reference_or_intervals(of):
     assert verdict(*of).discriminates is None
 
 
+@pytest.mark.parametrize("low, discriminates", [(0.1, True), (0.85, False), (0.97, False)])
+def test_of_coverage_more_is_better(low, discriminates):
+    of = verdict(("floor", 0.9, 0.86, 0.95), ("control:a", low + 0.01, low, low + 0.02), metric="coverage")
+    assert of.discriminates is discriminates
+
+
 def test_headings_are_marked():
     found = [row(*FLOOR), row("flow", 0.03, 0.02, 0.04), row("control:shuffled", 0.03, 0.02, 0.04)]
     found += [row(*FLOOR, metric="js_half"), row("control:shuffled", 0.09, 0.08, 0.1, metric="js_half")]

@@ -31,8 +31,15 @@ def test_frames_are_pooled_as_recordings_are(seed):
     duration = rng.integers(1, 9, 12)
     f0 = np.where(rng.random(duration.sum()) < 0.6, rng.uniform(80, 300, duration.sum()), 0)
     pooled = pool_log_f0(f0, duration, rng.random(12) < 0.1)
-    again = pool_contour(np.stack([log_contour(f0)] * 2), duration, np.isfinite(pooled))
+    contour = np.stack([log_contour(f0)] * 2)
+    again = pool_contour(contour, f0 > 0, duration, np.isfinite(pooled))
     np.testing.assert_allclose(again, np.stack([pooled] * 2), rtol=1e-5)
+    if np.isfinite(pooled).any():
+        of = np.repeat(np.arange(12), duration)
+        broken = np.flatnonzero((f0 > 0) & np.isfinite(pooled)[of])[0]
+        contour[0, broken] = np.nan
+        lost = np.isnan(pool_contour(contour, f0 > 0, duration, np.isfinite(pooled))) & np.isfinite(pooled)
+        assert lost[0, of[broken]] and lost.sum() == 1
 
 
 @pytest.mark.parametrize("family", DECODERS)
@@ -113,7 +120,7 @@ def runs(store, tmp_path_factory) -> list[str]:
 def test_the_study_tells_levels_apart(runs, tmp_path, capsys):
     assert doors.evaluate(["joint", *runs, "--out", str(tmp_path), "--samples", "2"]) == command.DONE
     said = capsys.readouterr().out
-    assert "cents (RMSE) of contours that spread by" in said and "flow: energy score of log-f0" in said
+    assert "cents (RMSE) of contours that spread by" in said and "from frames (contour_flow), " in said
     rows = [r for r in json.loads((tmp_path / "summary.json").read_text()) if r["task"] == "contour"]
     at = {(r["family"], r["scope"], r["feature"], r["metric"]): r["value"] for r in rows}
     # What one value a phoneme leaves out is little here, and less than untrained models err.

@@ -24,6 +24,7 @@ from tts_gen.features import journal
 from tts_gen.features.files import write_json_lines
 from tts_gen.features.journal import Row
 from tts_gen.features.mix import mix, parse
+from tts_gen.features.prepare import prepare
 from tts_gen.features.stats import StatsBuilder
 from tts_gen.features.store import FeatureStore
 
@@ -273,3 +274,16 @@ def test_stores_of_one_name_are_told_apart_by_their_folders(folder, sources, tmp
     found = mix(tmp_path / "mixed", [(str(tmp_path / s.root.name / "features"), 1.0) for s in sources])
     assert [c.name for c in found.corpora] == ["first-features", "second-features"]
     assert found.rates == (Fraction(1), Fraction(1))
+
+
+def test_a_mixture_is_not_prepared_into_nor_written_to_an_address(sources, tmp_path):
+    root, asked = tmp_path / "both", [(str(s.root), 1.0) for s in sources]
+    mix(root, asked)
+    with pytest.raises(UserError, match="is a mixture of other stores"):
+        prepare(tmp_path / "none.jsonl", root)
+    lines = (root / "index.jsonl").read_text().splitlines(True)
+    (root / "index.jsonl").write_text("".join(lines[:-1]))
+    with pytest.raises(UserError, match="is not of its index.jsonl"):
+        FeatureStore(root)
+    with pytest.raises(UserError, match="written to a folder of this machine"):
+        mix("memory://mixed", asked)

@@ -103,7 +103,8 @@ def whole_batches(
             if task == "prosody":
                 batch = prosody_batch(chosen, stats, length)
             else:
-                batch = acoustic_batch([whole(u, stats) for u in chosen], stats, positions, length)
+                crops = [whole(u, stats) for u in chosen]
+                batch = acoustic_batch(crops, stats, positions, length, contour=task == "contour")
             yield places, {name: _pad_rows(value, rows) for name, value in batch.items()}
 
 
@@ -136,7 +137,7 @@ def collate(
         crops = [
             crop_frames(whole(u, store.stats), bucket, config.data, at) for u, at in zip(utterances, crop, strict=True)
         ]
-        batch = acoustic_batch(crops, store.stats, config.data.max_phonemes, bucket)
+        batch = acoustic_batch(crops, store.stats, config.data.max_phonemes, bucket, config.task == "contour")
     for row, u in enumerate(found):
         if u is None:
             for values in batch.values():
@@ -211,16 +212,17 @@ def crop_frames(uncropped: Crop, frames: int, data: Data, at: float) -> Crop:
     return Crop(features, uncropped.log_f0[window], places, start - int(ends[window.start] - u.duration[window.start]))
 
 
-def acoustic_batch(crops: Sequence[Crop], stats: Stats, positions: int, frames: int) -> dict[str, np.ndarray]:
-    """Batch of the acoustic and the contour task, padded; contour, 0 where unvoiced, is there where utterances have
-    it."""
+def acoustic_batch(
+    crops: Sequence[Crop], stats: Stats, positions: int, frames: int, contour: bool = False
+) -> dict[str, np.ndarray]:
+    """Batch of the acoustic task, padded; of the contour task with `contour`, 0 where unvoiced."""
     utterances = [c.features for c in crops]
     batch = _phoneme_arrays(utterances, stats, positions)
     offset = np.array([c.offset for c in crops])
-    if all(u.contour is not None for u in utterances):
-        contour = [stats.normalise_log_f0(u.contour, np.asarray(u.speaker)) for u in utterances]
-        batch |= {"contour": _stack([np.nan_to_num(x) for x in contour], frames)}
-        batch |= {"contour_voiced": _stack([np.isfinite(x) for x in contour], frames)}
+    if contour:
+        contours = [stats.normalise_log_f0(u.contour, np.asarray(u.speaker)) for u in utterances]
+        batch |= {"contour": _stack([np.nan_to_num(x) for x in contours], frames)}
+        batch |= {"contour_voiced": _stack([np.isfinite(x) for x in contours], frames)}
     return (
         batch
         | frame_arrays(batch["duration"], offset, frames)

@@ -168,7 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--trim", type=command.positive, metavar="SECONDS", help=longest)
 
     sub = subcommand("mix", _mix, "several prepared corpora as one, which training draws from by weight")
-    sub.add_argument("directory", type=Path, metavar="DIR", help="a feature store like any, for --data.features")
+    sub.add_argument("directory", metavar="DIR", help="a feature store like any, for --data.features")
     weights = "a prepared corpus; training draws each of its utterances WEIGHT times as often as one of weight 1"
     sub.add_argument("stores", nargs="+", metavar="STORE[=WEIGHT]", help=weights)
 

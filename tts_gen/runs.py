@@ -60,13 +60,18 @@ def check_features(run: Path, audio: Audio, inventory: Inventory, stats: Stats, 
     store.audio.check_equal(audio, str(store.root), str(run))
     for what, same in (
         ("phonemes, speakers or styles", inventory == store.inventory),
-        ("means and standard deviations", stats.to_dict().items() <= store.stats.to_dict().items()),
+        ("means and standard deviations", _agree(stats.to_dict(), store.stats.to_dict())),
     ):
         if not same:
             raise UserError(
                 f"{store.root} has other {what} than {run} was trained with: give the features it was trained on, "
                 "or train a new run"
             )
+
+
+def _agree(a: dict, b: dict) -> bool:
+    """Where both have a value: stores prepared by an earlier version lack some."""
+    return all(a[name] == b[name] for name in a.keys() & b.keys())
 
 
 def audio_of(run: Path) -> Audio:

@@ -95,6 +95,12 @@ def open_comparison(
         runs.check_features(run.path, run.audio, run.inventory, run.stats, store)
     for run in loaded:
         store.audio.check_equal(run.audio, str(store.root), str(run.path))
+    if embeddings and not any(run.speaker_embeddings is not None for run in native):
+        raise UserError("--speaker-embeddings: none of these runs was trained with speaker embeddings")
+    for run in native:
+        if run.config.energy and store.stats.energy_mean is None:
+            raise UserError(f"{store.root} has no statistics of energy, which {run.path} models; give the same tts-gen "
+                            "prepare command again, which adds them and leaves the rest")  # fmt: skip
     loaded = [_with_embeddings(run, store, split, embeddings) for run in loaded]
     mels = tuple(mel_temperatures or temperatures)
     return Comparison(out, store, loaded, tuple(temperatures), mels, samples, split, seed, ode_likelihood)

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 BEST_IN_BETWEEN = ("ratio", "difference")
-"""Ends of the names of metrics that are best at 1 or 0, between extremes; of all others that are judged, less is
-better."""
+"""Ends of the names of metrics that are best at 1 or 0, between extremes; of all others that are judged, but for those
+of MORE_IS_BETTER, less is better."""
+MORE_IS_BETTER = ("coverage",)
 SCORES = ("rmse", "mae", "best_of_k", "energy_score", "crps", "mel_l1", "mcd", "mcd_dtw")
 """Metrics without a floor, since they compare with the oracle value by value, that are judged against the best
 family."""
@@ -24,10 +25,11 @@ def discriminating(rows: Sequence[dict]) -> dict[tuple[str, str], Verdict]:
     """(feature, metric) -> Verdict, from the overall rows of one task and split, each family at one temperature.
 
     A metric discriminates if the 95 % interval of every control lies beyond the floor's: wholly above it where less is
-    better, apart from it on either side for ratios and differences. That floor is one half of the oracle against the
-    other, so it is wide, and the judgement strict, where utterances are few. SCORES have no floor: there the controls
-    must lie above the interval of the best family, which is the one with the least value; the intervals are not paired,
-    which is strict again. Bits per dimension and plain statistics (std, diversity, ...) are not judged."""
+    better, below it where more is, apart from it on either side for ratios and differences. That floor is one half of
+    the oracle against the other, so it is wide, and the judgement strict, where utterances are few. SCORES have no
+    floor: there the controls must lie above the interval of the best family, which is the one with the least value; the
+    intervals are not paired, which is strict again. Bits per dimension and plain statistics (std, diversity, ...) are
+    not judged."""
     found = {}
     for key in {(row["feature"], row["metric"]): None for row in rows}:
         of = [r for r in rows if (r["feature"], r["metric"]) == key and r["scope"] == "overall"]
@@ -36,8 +38,7 @@ def discriminating(rows: Sequence[dict]) -> dict[tuple[str, str], Verdict]:
         if not controls or reference is None or any(r["low"] is None for r in controls):
             found[key] = Verdict(None, reference["family"] if reference else "", ())
             continue
-        between = key[1].endswith(BEST_IN_BETWEEN)
-        reached = tuple(r["family"] for r in controls if not _beyond(r, reference, between))
+        reached = tuple(r["family"] for r in controls if not _beyond(r, reference))
         found[key] = Verdict(not reached, reference["family"], reached)
     return found
 
@@ -50,5 +51,8 @@ def _reference(rows: Sequence[dict], metric: str) -> dict | None:
     return floor[0] if floor else min(families, key=lambda r: r["value"], default=None)
 
 
-def _beyond(control: dict, reference: dict, between: bool) -> bool:
-    return control["low"] > reference["high"] or (between and control["high"] < reference["low"])
+def _beyond(control: dict, reference: dict) -> bool:
+    above, below = control["low"] > reference["high"], control["high"] < reference["low"]
+    if control["metric"] in MORE_IS_BETTER:
+        return below
+    return above or (below and control["metric"].endswith(BEST_IN_BETWEEN))

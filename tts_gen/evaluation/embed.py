@@ -25,13 +25,13 @@ def embed(source: Path, out: Path, workers: int = 2) -> str:
     kind = ".npz" if source.is_dir() else ".npy"
     if out.suffix != kind:
         raise UserError(f"{out}: name a file that ends in {kind}")
-    _model()
+    index = FeatureStore(source).index if source.is_dir() else ()
     if not source.is_dir():
         vector = _vector(source)
         with replacing(out) as temporary, temporary.open("wb") as file:
             np.save(file, vector)
         return f"{out}: a voice of {len(vector)} values"
-    index = FeatureStore(source).index
+    _model()
     with (
         replacing(out) as temporary,
         zipfile.ZipFile(temporary, "w") as archive,
@@ -61,6 +61,7 @@ def _utterance(entry: Entry) -> np.ndarray:
 def _vector(path: Path) -> np.ndarray:
     try:
         recording = sound.load(path)
+        recording.check()
         return unit(_model()(resampled(recording.wave, recording.rate)), str(path))
     except sound.Unusable as error:
         raise UserError(f"{path}: {error.reason}: {error.detail}") from error

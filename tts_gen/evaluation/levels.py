@@ -7,6 +7,7 @@ recording's durations. Contour runs are given those durations, prosody runs make
 and duration depend on one another beyond the text.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -53,13 +54,14 @@ def levels(c: Comparison, split: Split, oracle: Prosody, temperature: float) -> 
             path = samples_path(c.out, run, split.name, tau)
             frames = prosody_samples(run, split, tau, c.count(run, tau), c.seed, path)[..., 0]
             frames = frames[0] if tau is None else frames
-            log_f0 = pool_contour(np.where(np.isfinite(contour), frames, np.nan), _whole(oracle), oracle.voiced)
+            log_f0 = pool_contour(frames, np.isfinite(contour), _whole(oracle), oracle.voiced)
             generated = replace(oracle, log_f0=log_f0, duration=np.broadcast_to(oracle.duration, log_f0.shape))
         rows = [r for r in prosody_rows(generated, oracle, identity, seed=c.seed) if "f0" in r["feature"]]
         rows += joint_rows(generated, oracle, identity, seed=c.seed)
         rows += _frame_rows(frames, contour, oracle, identity, c.seed)
         level = "phonemes" if run.config.task == "prosody" else "frames"
-        of_run[run.label, level] = {(r["feature"], r["metric"]): r for r in rows if r["scope"] == "overall"}
+        at = {(r["feature"], r["metric"]): r for r in rows if r["scope"] == "overall"}
+        of_run.setdefault((run.label, level), {})[run.path.name] = at[COLUMNS["energy score"]]
         cells.append([run.path.name, level, *_cells(rows)])
         found += [r | {"scope": f"level:{level}"} for r in rows if r["scope"] == "overall"]
     found += [r | {"scope": "level:phonemes"} for r in pooled]
@@ -121,10 +123,13 @@ def _sentences(oracle: Prosody, contour: np.ndarray, pooled: list[dict], of_run:
     told = [f"A value a phoneme leaves out {left_out:.0f} cents (RMSE) of contours that spread by {spread:.0f}; frames "
             f"are {frames:.1f} times as many positions."]  # fmt: skip
     for label in dict.fromkeys(label for label, _ in of_run):
-        both = [of_run.get((label, level), {}).get(COLUMNS["energy score"]) for level in ("frames", "phonemes")]
-        if None in both or (test := bootstrap_test(*both))["difference"] is None:
-            continue
-        sure = "more" if test["p"] < ALPHA else "no more"
-        told.append(f"{label}: energy score of log-f0 {both[0]['value']:.3f} from frames, {both[1]['value']:.3f} from "
-                    f"phonemes: {sure} than chance.")  # fmt: skip
+        of = [of_run.get((label, level), {}) for level in ("frames", "phonemes")]
+        for (a, of_frames), (b, of_phonemes) in itertools.product(*(runs.items() for runs in of)):
+            test = bootstrap_test(of_frames, of_phonemes)
+            if test["difference"] is None:
+                told.append(f"{a} and {b} cannot be compared: {test['why']}.")
+                continue
+            sure = "more" if test["p"] < ALPHA else "no more"
+            told.append(f"Energy score of log-f0 {of_frames['value']:.3f} from frames ({a}), "
+                        f"{of_phonemes['value']:.3f} from phonemes ({b}): {sure} than chance.")  # fmt: skip
     return told

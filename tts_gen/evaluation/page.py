@@ -46,6 +46,8 @@ def write_page(
     sections.append(_diagnosis_section(found, at_chosen))
     sections.append(_training_section(c))
     tables = [table for task in ("prosody", "acoustic") for table in judged(found, task, _by_run(c, chosen), c.split)]
+    for name in ("discriminating.md", "significance.csv", "significance.md", "significance.tex"):
+        (c.out / name).unlink(missing_ok=True)  # of an evaluation of other runs
     if any(cells for *_, cells in tables):
         sections.append(_judged_section(c, tables))
     tests = [test for of in at_chosen.values() for test in significance.differences(of)]
@@ -205,7 +207,13 @@ def _mel_sections(c, found, chosen, split, vocoder, task: str) -> list[Section]:
         panels = {"Recording": split.utterances[i].mel} | {f: m[i] for f, m in mels.items()}
         images.append((text, plots.mels(panels, c.store.audio.frame_seconds)))
         for title, mel in panels.items() if vocoder else ():
-            audio.append((text, LABELS.get(title, title), (vocoder(mel), c.store.audio.sample_rate)))
+            audio.append(
+                (
+                    f"{text} ({c.store.index[split.positions[i]].id})",
+                    LABELS.get(title, title),
+                    (vocoder(mel), c.store.audio.sample_rate),
+                )
+            )
     table = headline_tables(c, found, chosen, task)
     title, source = {
         "acoustic": ("Mel-spectrograms", "From the recordings' own prosody."),

@@ -83,8 +83,9 @@ def mix(root: str | Path, asked: Sequence[tuple[str, float]], console: Console |
     name are the same. Raises UserError for fewer than two stores, the same one twice, a mixture, mel definitions that
     differ, a damaged record, and a `root` that holds a store that is no mixture.
     """
-    root, console = Path(root), console or Console(stderr=True)
-    stores = _opened(root, [store for store, _ in asked])
+    console = console or Console(stderr=True)
+    stores = _opened(root if is_address(root) else Path(root), [store for store, _ in asked])
+    root = Path(root)
     names = _names([str(s.home) for s in stores])
     corpora = [
         Corpus(name, relative(_real(root), _real(s.home)), weight, len(s.index), s.index.fingerprint)
@@ -95,7 +96,6 @@ def mix(root: str | Path, asked: Sequence[tuple[str, float]], console: Console |
     speakers = _renamed(stores, names, "speaker")
     inventory = _inventory(stores, counts, speakers, mixture)
     index = list(_index(root, stores, names, speakers))
-    root.mkdir(parents=True, exist_ok=True)
     (root / INDEX).unlink(missing_ok=True)  # what is half rewritten must not pass for a finished store
     write_json(root / AUDIO, asdict(stores[0].audio))
     inventory.save(root / INVENTORY)
@@ -110,10 +110,16 @@ def mix(root: str | Path, asked: Sequence[tuple[str, float]], console: Console |
 
 
 def _opened(root: Path, paths: Sequence[str]) -> list[FeatureStore]:
+    if is_address(root):
+        raise UserError(f"{root}: a mixture is written to a folder of this machine; copy it to an address then")
     if len(paths) < 2:
         raise UserError("a mixture needs two stores or more: tts-gen mix DIR STORE=WEIGHT STORE=WEIGHT")
     if (root / SHARDS).exists() or ((root / INDEX).exists() and not (root / MIXTURE).exists()):
         raise UserError(f"{root} is a feature store of its own; give another folder for the mixture")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{root} cannot be made a folder: {error}") from error
     stores: dict[str, FeatureStore] = {}
     for path in paths:
         store = FeatureStore(path)
@@ -216,7 +222,9 @@ def _stats(
         "log_duration_mean": duration[0], "log_duration_std": duration[1],
         "mel_mean": mel[0], "mel_std": mel[1],
     }  # fmt: skip
-    if all(s.energy_mean is not None for s in stats):  # stores prepared before there was energy have none
+    if lacking := [str(s.home) for s in stores if s.stats.energy_mean is None]:
+        log.warning("no energy: %s prepared before there was any; prepare it again, then mix again", lacking[0])
+    else:
         pooled = _pooled([s.energy_mean for s in stats], [s.energy_std for s in stats], rates * np.array(phonemes))
         found |= dict(zip(("energy_mean", "energy_std"), pooled, strict=True))
     return Stats.from_dict(found)

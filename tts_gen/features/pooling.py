@@ -28,14 +28,14 @@ def log_contour(f0: np.ndarray) -> np.ndarray:
     return np.log(f0, out=np.full(len(f0), np.nan, np.float32), where=f0 > 0)
 
 
-def pool_contour(contour: np.ndarray, duration: np.ndarray, voiced: np.ndarray) -> np.ndarray:
-    """Mean over each phoneme's frames that have a value: contour [..., T] natural log of Hz, NaN where unvoiced,
-    duration [N] frames with sum T, voiced [N] bool -> [..., N], NaN where not voiced. A voiced phoneme must have a
-    frame with a value."""
+def pool_contour(contour: np.ndarray, counts: np.ndarray, duration: np.ndarray, voiced: np.ndarray) -> np.ndarray:
+    """Mean of contour [..., T] over each phoneme's frames that count, counts [T] bool; duration [N] frames with sum T,
+    voiced [N] bool -> [..., N], NaN where not voiced. A voiced phoneme must have a frame that counts; one such value
+    that is not finite makes its phoneme's not finite."""
     starts = np.cumsum(duration) - duration
-    total = np.add.reduceat(np.nan_to_num(contour), starts, axis=-1)
-    count = np.add.reduceat(np.isfinite(contour).astype(int), starts, axis=-1)
-    return np.where(voiced, total / np.maximum(count, 1), np.nan)
+    total = np.add.reduceat(np.where(counts, contour, 0), starts, axis=-1)
+    number = np.add.reduceat(counts.astype(int), starts)
+    return np.where(voiced, total / np.maximum(number, 1), np.nan)
 
 
 def pool_energy(mel: np.ndarray, duration: np.ndarray) -> np.ndarray:

@@ -5,12 +5,13 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tts_gen.config import Audio
+from tts_gen.config import Audio, UserError
 from tts_gen.corpora import Utterance, read_manifest
 from tts_gen.features import doubts, journal, pitch, record
 from tts_gen.features.extract import Settings, extract
 from tts_gen.features.files import locked
 from tts_gen.features.journal import Row
+from tts_gen.features.mixture import MIXTURE
 from tts_gen.features.pairing import pair
 from tts_gen.features.segments import is_timed
 from tts_gen.features.sound import Recording
@@ -68,6 +69,8 @@ def prepare(
     start = time.monotonic()
     manifest, directory = Path(manifest).absolute(), Path(directory)
     base = manifest.parent
+    if (directory / MIXTURE).exists():
+        raise UserError(f"{directory} is a mixture of other stores; prepare one of those, or give another folder")
     utterances, drops = read_manifest(manifest)
     if alignments is not None:
         utterances, unpaired = pair(utterances, alignments)

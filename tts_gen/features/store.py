@@ -71,6 +71,8 @@ class FeatureStore:
         self.index = Index(self.root / INDEX, root)
         alone = Corpus(self.root.name, ".", 1.0, len(self.index), self.index.fingerprint)
         self.mixture = Mixture.load(self.root, root) if (self.root / MIXTURE).is_file() else Mixture((alone,))
+        if sum(corpus.utterances for corpus in self.mixture.corpora) != len(self.index):
+            raise UserError(f"{self.root / MIXTURE} is not of its {INDEX}; mix again, into a new folder")
         cache = self.root if is_address(root) else folder_of(self.root.name, self.index.fingerprint)
         lengths = self.index.shard_lengths
         self._records = RecordReader(self.root, lengths, Shards(root, cache, lengths))

@@ -18,9 +18,10 @@ from tts_gen.evaluation.compare import generated_prosody
 from tts_gen.evaluation.comparison import Comparison
 from tts_gen.evaluation.generate import oracle_prosody
 from tts_gen.evaluation.headline import figure
-from tts_gen.evaluation.joint_prosody import joint_floor_rows, joint_rows, two_sample_floor_row, two_sample_row
+from tts_gen.evaluation.joint_prosody import JOINT, joint_floor_rows, joint_rows, two_sample_floor_row, two_sample_row
 from tts_gen.evaluation.levels import levels
 from tts_gen.evaluation.report import Section
+from tts_gen.evaluation.rows import make_row
 from tts_gen.evaluation.significance import ALPHA, bootstrap_test
 from tts_gen.evaluation.split import Split
 from tts_gen.evaluation.studies.outputs import Study
@@ -49,6 +50,8 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
             cells.append([run.path.name, name, *(figure(both[name][m]) for m in COLUMNS.values())])
         gain = {m: bootstrap_test(*(of[m] for of in both.values())) for m in COLUMNS.values()}
         cells.append([run.path.name, "difference", *map(_signed, gain.values())])
+        found += [make_row(identity, JOINT, m, *(test[x] for x in ("difference", "low", "high")), n=test["n"],
+                           scope="difference", why=test.get("why")) for m, test in gain.items()]  # fmt: skip
         if (of := gain["mutual_information"])["difference"] is not None:
             together, decoupled = (of["mutual_information"]["value"] for of in both.values())
             sure = "more" if of["p"] < ALPHA else "no more"

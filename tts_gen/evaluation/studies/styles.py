@@ -8,6 +8,7 @@ statements.
 import argparse
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -56,6 +57,8 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
     heard, usable = _classifier(known)
     found, of_run, recognised = [], {}, {}
     deaf = f"fewer than two styles have {LEAST} training utterances"
+    if len(usable) >= 2:
+        deaf = f"none of the {c.split} utterances is of a style that it knows, or values are not finite"
     for run in runs:
         tau = options.temperature if run.config.decoder.generative else None
         generated = replace(generated_prosody(c, run, test, oracle, tau), style=oracle.style)
@@ -77,11 +80,11 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
         cells = [[name, *(figure(of.get(column)) for column in columns)] for name, of in of_run.items()]
         tables.append((f"{style} ({n} utterances)", ["run", *COLUMNS], cells))
     by = f"By {'label' if labelled else 'type of utterance'}."
-    if len(usable) < 2:
+    if own["value"] is None:
         answer = [f"No classifier: {deaf}; the figures of each style stand alone."]
         section = Section("Styles", by, tables=tables)
         return Study("Which family serves which style?", answer, found, [section])
-    chance = 1 / len(usable)
+    chance = 1 / len(np.intersect1d(usable, styles))
     cells = [[name, figure(row)] for name, row in {"recordings": own, **recognised}.items()]
     tables.append(("Balanced accuracy of the classifier", ["prosody of", "accuracy"], cells))
     text = (
@@ -90,9 +93,13 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
         "recordings as well as its figure says; a family whose figure is lower has less of it. Styles with few "
         "utterances have no figures."
     )
-    near = min(recognised, key=lambda name: abs(recognised[name]["value"] - own["value"]))
-    answer = [f"Heard in the recordings with an accuracy of {own['value']:.2f} (chance {chance:.2f}); nearest: {near}, "
-              f"{recognised[near]['value']:.2f}."]  # fmt: skip
+    near = min((r for r in recognised.values() if r["value"] is not None), default=None,
+               key=lambda r: abs(r["value"] - own["value"]))  # fmt: skip
+    answer = [f"Heard in the recordings with an accuracy of {own['value']:.2f} (chance {chance:.2f})"]
+    if own["low"] is None or own["low"] <= chance:
+        answer[0] += ", which may be chance: too few utterances of a style to compare families by it."
+    elif near:
+        answer[0] += f"; nearest: {Path(near['run']).name}, {near['value']:.2f}."
     return Study("Which family serves which style?", answer, found, [Section("Styles", text, tables=tables)])
 
 
@@ -121,10 +128,15 @@ def _classifier(known: Prosody):
     model.fit(x[keep], y[keep])
 
     def accuracy(prosody: Prosody, seed: int) -> Estimate:
+        pools = (prosody.log_f0[..., prosody.voiced & ~prosody.pause], prosody.duration[..., ~prosody.pause])
+        if not all(np.isfinite(x).all() for x in pools):
+            return (None,)
         first = np.unique(prosody.utterance, return_index=True)[1]
         style, (group, n_groups) = prosody.style[first], grouped(prosody.group[first])
         right = np.mean([model.predict(x) == style for x in _features(prosody)], axis=0)
         of = style[:, None] == np.intersect1d(usable, style)
+        if not of.size:
+            return (None,)
         sums = [group_sums(x, group, n_groups) for x in (right[:, None] * of, of.astype(float))]
         return interval(lambda right, n: np.mean(right / n, axis=1), sums, draws(n_groups, DRAWS, seed))
 
