@@ -75,8 +75,10 @@ def test_an_older_store_works_without_energy_and_gets_its_statistics(tmp_path):
     assert finish(tmp_path, store.audio, list(old.index)) and read_json(tmp_path / STATS) == before
     assert not finish(tmp_path, store.audio, list(old.index)), "once is enough"
     runs.check_features(tmp_path, old.audio, old.inventory, old.stats, store)  # a run of before fits the store of now
+    runs.check_features(tmp_path, old.audio, old.inventory, store.stats, old)  # and the other way round
+    other = replace(store.stats, energy_mean=store.stats.energy_mean + 1)
     with pytest.raises(UserError, match="other means and standard deviations"):
-        runs.check_features(tmp_path, old.audio, old.inventory, store.stats, old)
+        runs.check_features(tmp_path, old.audio, old.inventory, other, store)
 
 
 @pytest.mark.parametrize("family", DECODERS)

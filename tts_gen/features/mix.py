@@ -92,6 +92,10 @@ def mix(root: str | Path, asked: Sequence[tuple[str, float]], console: Console |
         for name, s, (_, weight) in zip(names, stores, asked, strict=True)
     ]
     mixture = Mixture(tuple(corpora))
+    try:  # before what takes long
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{root} cannot be made a folder: {error}") from error
     counts = [Counts.of(store, console) for store in stores]
     speakers = _renamed(stores, names, "speaker")
     inventory = _inventory(stores, counts, speakers, mixture)
@@ -116,10 +120,6 @@ def _opened(root: Path, paths: Sequence[str]) -> list[FeatureStore]:
         raise UserError("a mixture needs two stores or more: tts-gen mix DIR STORE=WEIGHT STORE=WEIGHT")
     if (root / SHARDS).exists() or ((root / INDEX).exists() and not (root / MIXTURE).exists()):
         raise UserError(f"{root} is a feature store of its own; give another folder for the mixture")
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{root} cannot be made a folder: {error}") from error
     stores: dict[str, FeatureStore] = {}
     for path in paths:
         store = FeatureStore(path)
