@@ -79,9 +79,9 @@ class SpeakerEmbeddings:
 
     def check(self, store: FeatureStore, splits: Iterable[str]) -> None:
         """Raises UserError naming the first utterances of `splits` that have no vector."""
-        entries = [store.index[p] for split in splits for p in store.split(split)]
-        if missing := [entry for entry in entries if self._row(entry) is None]:
-            raise self._missing(missing, len(entries))
+        positions = np.concatenate([store.split(split) for split in splits])
+        if missing := [entry for p in positions if self._row(entry := store.index[p]) is None]:
+            raise self._missing(missing, len(positions))
 
     def of_speakers(self, store: FeatureStore) -> np.ndarray:
         """[S, E] of the inventory's speakers: the mean of their training utterances', scaled to length 1; zeros for
