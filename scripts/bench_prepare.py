@@ -18,6 +18,8 @@ from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as in prepare's workers, and before numpy is imported
+
 import numpy as np
 
 from tts_gen.align.quality import quality

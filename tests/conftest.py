@@ -18,7 +18,12 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import jax  # noqa: E402  (after its settings)
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from models import make_store, vectors  # noqa: E402
+
+from tts_gen.features.embeddings import SpeakerEmbeddings  # noqa: E402
+from tts_gen.features.store import FeatureStore  # noqa: E402
 
 MOST_MEMORY = 3 << 30
 """bytes"""
@@ -28,6 +33,26 @@ LONG = ("test_end_to_end", "test_studies", "test_distributed", "test_readers_end
 
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Small and simulated; the runs of a module may lie beside it."""
+    return make_store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def embeddings_file(store) -> Path:
+    """Speaker embeddings, by speaker for ann, by utterance for bob and those without a speaker; ann's first one also
+    has its own."""
+    own = [e.id for e in store.index if e.speaker != "ann"]
+    np.savez(store.root / "vectors.npz", **vectors(["ann", "train0", *own]))
+    return store.root / "vectors.npz"
+
+
+@pytest.fixture(scope="module")
+def embedded(store, embeddings_file) -> FeatureStore:
+    return store.with_embeddings(SpeakerEmbeddings.read(embeddings_file))
 
 
 def pytest_collection_modifyitems(items):

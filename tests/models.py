@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +49,21 @@ def small_config(
     data = Data(str(features), (32,) if acoustic else buckets, 256 if acoustic else 128, context=2, max_phonemes=16)
     settings = {"steps": 10, "warmup": 2, "log_every": 1, "save_every": 5, "learning_rate": 1e-2} | train
     return Config(task, data, Encoder(16, 1, 3, 1, 2), small_decoder(family), Train(**settings))
+
+
+EMBEDDING = 5
+"""values of a speaker's"""
+
+
+def vectors(keys: Iterable[str], seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {key: rng.normal(size=EMBEDDING) for key in keys}
+
+
+def embedded_config(file: Path, store: FeatureStore, task: str = "prosody", family: str = "regression", **train):
+    """small_config, of the speaker embeddings of `file`."""
+    c = small_config(task, family, store.root, **train)
+    return replace(c, data=replace(c.data, speaker_embeddings=str(file)))
 
 
 def write_config(path: Path, **settings) -> Path:

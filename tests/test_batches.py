@@ -25,11 +25,6 @@ from tts_gen.features.store import Features
 from tts_gen.plan import Plan, batch_rows, training_positions
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("store"))
-
-
 def assert_equal(a: dict, b: dict) -> None:
     assert a.keys() == b.keys()
     for name in a:

@@ -11,18 +11,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from models import losses, make_store, small_config, with_train, write_config
+from models import losses, small_config, with_train, write_config
 from processes import finish, free_port, joined, started
 
 from tts_gen import fit, flat, parallel
 from tts_gen.config import UserError
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture(scope="module")

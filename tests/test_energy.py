@@ -30,11 +30,6 @@ KEY = jax.random.key(0)
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("store"))
-
-
-@pytest.fixture(scope="module")
 def loaded(store, tmp_path_factory):
     """(task, with energy) -> a run."""
     root, found = tmp_path_factory.mktemp("runs"), {}

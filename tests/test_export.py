@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from models import UNVOICED, VOICED, make_store, small_config, small_decoder, write_untrained
+from models import UNVOICED, VOICED, small_config, small_decoder, write_untrained
 
 from tts_gen import cli, runs, text, vocoders
 from tts_gen.batches import acoustic_batch, prosody_batch, whole
@@ -53,11 +53,6 @@ for path, calls in asked.items():
         found |= {f"{path} {i} {k}": v for k, v in (result if isinstance(result, dict) else {"out": result}).items()}
 np.savez(out, **found)
 """
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture(scope="module")

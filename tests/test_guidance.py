@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from models import GENERATIVE, away_from_start, make_store, mean_loss, small_config, small_decoder, write_untrained
+from models import GENERATIVE, away_from_start, mean_loss, small_config, small_decoder, write_untrained
 
 from tts_gen import command, doors, runs, tasks
 from tts_gen.batches import prosody_batch
@@ -105,11 +105,6 @@ def test_guidance_exaggerates_a_planted_style(family):
 
 
 # Label dropout, runs and commands
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("store"))
 
 
 def config(store, rate: float, family: str = "regression", **decoder):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from models import make_store, small_config, small_decoder, write_untrained
+from models import small_config, small_decoder, write_untrained
 
-from tts_gen import command, doors, draws, tasks
+from tts_gen import command, doors, draws, fit, tasks
 from tts_gen.batches import TrainingBatches, crop_frames, whole
 from tts_gen.config import UserError
 from tts_gen.decoders import DECODERS
@@ -18,11 +18,6 @@ from tts_gen.evaluation import levels
 from tts_gen.evaluation.monitor import Monitor
 from tts_gen.features.pooling import log_contour, pool_contour, pool_log_f0
 from tts_gen.features.store import FeatureStore
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("store"))
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -148,8 +143,11 @@ def test_a_store_without_frames_is_told(store, tmp_path):
              for s in ("train", "val", "test") for i in range(4)]  # fmt: skip
     write_store(tmp_path / "old", AUDIO, [(u, replace(r, contour=None)) for u, r in items])
     old = FeatureStore(tmp_path / "old")
-    with pytest.raises(UserError, match="prepared before the f0 of frames was kept"):
-        TrainingBatches(old, small_config("contour", "regression", old.root))[0]
+    store.check_contours()
+    config = small_config("contour", "regression", old.root)
+    for refused in (old.check_contours, lambda: fit.train(config, tmp_path / "run")):
+        with pytest.raises(UserError, match=r"00000\.array_record was prepared before the f0 of frames was kept"):
+            refused()
 
 
 def test_training_shows_no_samples(store):

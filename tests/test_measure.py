@@ -94,7 +94,9 @@ def test_files_that_do_not_fit_are_errors(files, ref, gen, message):
 def test_no_file_at_all(files, tmp_path):
     ref, _ = files[2]()
     (tmp_path / "text.npz").write_text("log_f0")
-    for name in ("none.npz", "text.npz"):
+    with (tmp_path / "array.npz").open("wb") as file:
+        np.save(file, np.ones(3))
+    for name in ("none.npz", "text.npz", "array.npz"):
         with pytest.raises(UserError, match=f"{name}: cannot be read"):
             rows_of_files(ref, tmp_path / name, FRAME)
 

@@ -31,11 +31,6 @@ PROSODY = [f"sample_{m}_{f}" for f in ("log_f0", "duration") for m in ("std_rati
 NAMES = {"prosody": PROSODY, "acoustic": ["sample_std_ratio_mel", "sample_js_mel"]}
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("store"))
-
-
 @pytest.fixture
 def writer(tmp_path):
     writer = Writer(tmp_path, 0, 10)

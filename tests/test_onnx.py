@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from models import make_store, small_config, small_decoder, write_untrained
+from models import small_config, small_decoder, write_untrained
 from test_export import SEED, TEMPERATURE, VOCODERS, command, sentence
 
 from tts_gen import draws, runs
@@ -45,11 +45,6 @@ for path, arguments in json.load(open(asked)).items():
     found |= {f"{path} {k}": v for k, v in (result if isinstance(result, dict) else {"out": result}).items()}
 np.savez(out, **found)
 """
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture(scope="module")

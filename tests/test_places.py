@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import jax
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from models import away_from_start, make_store, small_config
+from models import away_from_start, small_config
 
 from tts_gen import tasks
 from tts_gen.batches import acoustic_batch, crop_frames, prosody_batch, whole
@@ -54,11 +53,6 @@ phone, after = st.sampled_from(["AH0", "IY1", "M", "S", "x"]), st.sampled_from([
 def test_exported_models_see_the_same(words):
     table = found("pau " + " ".join(f"{' '.join(phones)} {end}" for phones, end in words))
     assert table.shape[1] == len(COLUMNS) and 0 <= table.min() and table.max() < MOST
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("store"))
 
 
 def test_a_crop_knows_its_place_in_the_whole(store):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models import away_from_start, make_store, mean_loss, small_config, small_decoder
+from models import away_from_start, mean_loss, small_config, small_decoder
 
 from tts_gen import fit, tasks
 from tts_gen.batches import TrainingBatches
@@ -30,11 +30,6 @@ KINDS = [
 """without mdn, whose heads, float32 as those of all densities, are a seventh of its arithmetic on mels"""
 WIDTHS = {"unet": (128, 192), "unet2d": (64, 128), "matcha": (128, 192)}
 SMALL = {"unet2d": {"widths": (8, 16), "heads": 2, "head_width": 8}, "matcha": {"widths": (8, 16), "head_width": 8}}
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("store"))
 
 
 class Built:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
-from models import make_store, mean_loss, randomised, small_config, with_train
+from models import mean_loss, randomised, small_config, with_train
 
 from tts_gen import tasks
 from tts_gen.batches import TrainingBatches
@@ -16,11 +16,6 @@ NETWORKS = [("diffusion", {"network": "unet2d"}), ("flow_matching", {"network": 
 KINDS = [*((family, {}) for family in DECODERS), *NETWORKS]
 DEEP = {"regression": {"layers": 6}, "flow": {"steps": 6}}
 """enough blocks that what they keep is most of what is kept"""
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("store"))
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)

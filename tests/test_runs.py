@@ -35,11 +35,6 @@ KEY = jax.random.key(0)
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("store"))
-
-
-@pytest.fixture(scope="module")
 def config(store):
     return small_config(features=store.root)
 

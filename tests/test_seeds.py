@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tts_gen.evaluation.headline import headline
 from tts_gen.evaluation.rows import make_row
 from tts_gen.evaluation.seeds import pooled
 
@@ -36,6 +37,16 @@ def test_runs_of_other_settings_are_no_seeds_of_one_another():
     rows = [row("a", 0.9), row("b", 1.1), row("c", 5.0)]
     (found,) = pooled(rows, {}, {"a": "dropout 0.1", "b": "dropout 0.1", "c": "dropout 0.5"})
     assert found["value"] == pytest.approx(1.0) and found["run_count"] == 2
+
+
+def test_means_of_two_settings_stand_apart():
+    rows = [row(f"runs/{name}", x) for name, x in {"d": 9.0, "c": 7.0, "b": 1.2, "a": 0.8}.items()]
+    means = pooled(rows, {}, {f"runs/{name}": name in "ab" for name in "abcd"})
+    assert sorted((m["runs"], m["value"]) for m in means) == [("mean of a, b", 1.0), ("mean of c, d", 8.0)]
+    ((_, header, lines),) = headline(rows + means, "prosody")[:1]
+    shown = {line[0]: line[header.index("std ratio")].split("\n")[0] for line in lines}
+    assert shown["Flow (mean of a, b)"].startswith("1") and shown["Flow (mean of c, d)"].startswith("8"), shown
+    assert shown["Flow (a)"].startswith("0.8") and len(shown) == 6
 
 
 def test_equal_seeds_leave_the_interval_of_one():

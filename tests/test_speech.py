@@ -14,7 +14,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 from layouts import speech
-from models import AUDIO, make_store, small_config, write_untrained
+from models import AUDIO, small_config, write_untrained
 
 from tts_gen import cli, command, runs
 from tts_gen.align import textgrid
@@ -34,11 +34,6 @@ from tts_gen.text.pieces import pieces
 from tts_gen.vocoders import write_wav
 
 PHONES = "pau M IY1 | S AH0 T . pau"
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from models import make_store, small_config, small_decoder, write_untrained
+from models import small_config, small_decoder, write_untrained
 
 from tts_gen import command, doors, speed
 from tts_gen.evaluation.prosody import Prosody
@@ -31,11 +31,6 @@ TOLD = {
 """what the answer of each study says"""
 OF = {"cost": slice(3), "temperature": slice(1, None, 3)}
 """of the runs, where a few show what all would"""
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from models import make_store, small_config, with_train, write_config
+from models import small_config, with_train, write_config
 
 from tts_gen import cli, command, runs, sweep
 from tts_gen.config import Stopped, UserError
@@ -39,11 +39,6 @@ sys.exit({code})
 
 SEEDS = ["train.seed=0,1", "decoder.dropout=0.1,0.2"]
 SWEPT = ["train.seed=0,1", "decoder.dropout=0.1"]
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from models import away_from_start, make_store, mean_loss, randomised, small_config
+from models import away_from_start, mean_loss, randomised, small_config
 from scipy import integrate, stats
 
 from tts_gen import tasks
@@ -19,11 +19,6 @@ from tts_gen.decoders import DECODERS
 from tts_gen.encoder import repeat_to_frames
 
 KEY = jax.random.key(0)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("store"))
 
 
 def make_batch(store, task: str, rows: int = 4, positions: int = 16, frames: int = 96) -> dict:

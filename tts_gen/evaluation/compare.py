@@ -104,7 +104,8 @@ def _prosody(c: Comparison, prosody_runs: list[Run], splits: dict[str, Split]) -
     found += floor_rows(oracle, identity, c.seed) + joint_floor_rows(oracle, identity, c.seed)
     found.append(two_sample_floor_row(oracle, identity, c.seed))
     found += prosody_failures(oracle, oracle, training_prosody(c.store), of_floor(identity), c.seed)
-    baselines = [run for run in prosody_runs if run.label == "l2"]
+    # One that models energy, where any does, so that no table lacks the controls.
+    baselines = sorted((run for run in prosody_runs if run.label == "l2"), key=lambda run: not run.config.energy)
     if not baselines:
         log.warning("no L2 prosody run among these: no controls, which are made from its predictions")
     for run in baselines[:1]:

@@ -7,8 +7,6 @@ Voicing, pauses and labels of the generated file are the reference's.
 """
 
 import dataclasses
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ import numpy as np
 from tts_gen.config import UserError
 from tts_gen.evaluation.joint_prosody import joint_floor_rows, joint_rows, two_sample_floor_row, two_sample_row
 from tts_gen.evaluation.prosody import Prosody, floor_rows, prosody_rows
+from tts_gen.features.files import read_npz
 
 REQUIRED = {"reference": ("log_f0", "duration", "voiced", "utterance"), "generated": ("log_f0", "duration")}
 LOG_HERTZ = np.log((20.0, 2000.0))
@@ -122,11 +121,7 @@ def _generated(path: Path, reference: Path, oracle: Prosody) -> tuple[np.ndarray
 
 
 def _read(path: Path, required: tuple[str, ...]) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file) if isinstance(file, np.lib.npyio.NpzFile) else {}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read as .npz ({error})") from error
+    arrays = read_npz(path)
     if missing := [name for name in required if name not in arrays]:
         raise UserError(f"{path}: lacks {', '.join(missing)}; it holds {', '.join(arrays) or 'no named arrays'}")
     return arrays

@@ -75,7 +75,7 @@ def make_samples(
 def prosody_samples(
     run: Run, split: Split, temperature: float | None, samples: int, seed: int, folder: Path
 ) -> np.ndarray:
-    """[K, n, C] as `make_samples` says, over the split's phonemes."""
+    """[K, n, C] as `make_samples` says, over the split's phonemes, or of a contour run over its frames."""
     files = make_samples(run, split, temperature, samples, seed, folder)
     return np.concatenate([read(file)["y"] for file in files], axis=1)
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from tts_gen.evaluation import significance
 from tts_gen.evaluation.discriminating import discriminating
+from tts_gen.evaluation.rows import source
 from tts_gen.evaluation.significance import STAR
 
 LABELS = {
@@ -130,9 +131,9 @@ def headline(rows: Sequence[dict], task: str, chosen: dict[Key, float] | None = 
     the value of a family that differs significantly from the best (significance.py)."""
     lines, of_lines = shown(rows, task, chosen or {}, split)
     lines.sort(key=_order)
-    at = {(r["family"], r["run"], r["temperature"], r["feature"], r["metric"]): r for r in of_lines}
+    at = {(r["family"], source(r), r["temperature"], r["feature"], r["metric"]): r for r in of_lines}
     # Likelihoods are the model's, at no temperature: they stand in the line of any.
-    bits = {(r["family"], r["run"], r["feature"]): r for r in of_lines if r["metric"] == "bits_per_dim"}
+    bits = {(r["family"], source(r), r["feature"]): r for r in of_lines if r["metric"] == "bits_per_dim"}
     verdicts = discriminating(of_lines)
     stars = [id(row) for row in significance.behind(of_lines, significance.differences(of_lines))]
     present = {(r["feature"], r["metric"]) for r in of_lines}
@@ -161,7 +162,7 @@ def judged(rows: Sequence[dict], task: str, chosen: dict[Key, float] | None = No
     with, and those that reach it."""
     lines, of_lines = shown(rows, task, chosen or {}, split)
     lines.sort(key=_order)
-    at = {(*(r[f] for f in ("family", "run", "temperature")), r["feature"], r["metric"]): r for r in of_lines}
+    at = {(r["family"], source(r), r["temperature"], r["feature"], r["metric"]): r for r in of_lines}
     cells = []
     for (feature, metric), verdict in discriminating(of_lines).items():
         if verdict.discriminates is not None:
@@ -182,8 +183,7 @@ def _name(line: tuple[str, str | None, float | None], lines: Sequence[tuple]) ->
     """The family, with its run where it has several among the lines."""
     family, run, _ = line
     runs = {r for f, r, _ in lines if f == family}
-    of = f"mean of {len(runs) - 1} runs" if run is None else Path(run).name
-    return LABELS.get(family, family) + (f" ({of})" if len(runs) > 1 else "")
+    return LABELS.get(family, family) + (f" ({Path(run).name})" if len(runs) > 1 else "")
 
 
 def shown(
@@ -193,12 +193,12 @@ def shown(
     rows = [r for r in rows if r["task"] == task and r["split"] == split and r["scope"] == "overall"]
     lines = []
     for row in rows:
-        line = row["family"], row["run"], row["temperature"]
+        line = row["family"], source(row), row["temperature"]
         if line not in lines and row["metric"] != "bits_per_dim" and line[2] == chosen.get(line[:2], line[2]):
             lines.append(line)
     known = {line[:2] for line in lines}
-    bits = [r for r in rows if r["metric"] == "bits_per_dim" and (r["family"], r["run"]) in known]
-    return lines, bits + [r for r in rows if (r["family"], r["run"], r["temperature"]) in lines and r not in bits]
+    bits = [r for r in rows if r["metric"] == "bits_per_dim" and (r["family"], source(r)) in known]
+    return lines, bits + [r for r in rows if (r["family"], source(r), r["temperature"]) in lines and r not in bits]
 
 
 def figure(row: dict | None, mark: str = "") -> str:

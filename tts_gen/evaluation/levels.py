@@ -13,7 +13,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from tts_gen.config import UserError
 from tts_gen.evaluation.compare import generated_prosody
 from tts_gen.evaluation.comparison import Comparison
 from tts_gen.evaluation.generate import prosody_samples, samples_path
@@ -23,7 +22,7 @@ from tts_gen.evaluation.pool import Pool
 from tts_gen.evaluation.prosody import Prosody, prosody_rows
 from tts_gen.evaluation.report import Section
 from tts_gen.evaluation.rows import make_row
-from tts_gen.evaluation.significance import ALPHA, bootstrap_test
+from tts_gen.evaluation.significance import bootstrap_test, told
 from tts_gen.evaluation.split import Split
 from tts_gen.evaluation.utterance_metrics import starts
 from tts_gen.features.pooling import pool_contour
@@ -72,13 +71,8 @@ def levels(c: Comparison, split: Split, oracle: Prosody, temperature: float) -> 
 
 def _contours(split: Split, c: Comparison) -> np.ndarray:
     """[T of all utterances] normalised by speaker, NaN where unvoiced."""
-    found = []
-    for u in split.utterances:
-        if u.contour is None:
-            raise UserError(f"{c.store.root} was prepared before the f0 of frames was kept; prepare it anew, in a new "
-                            "folder, for the contour runs")  # fmt: skip
-        found.append(c.store.stats.normalise_log_f0(u.contour, np.asarray(u.speaker)))
-    return np.concatenate(found)
+    c.store.check_contours()
+    return np.concatenate([c.store.stats.normalise_log_f0(u.contour, np.asarray(u.speaker)) for u in split.utterances])
 
 
 def _whole(oracle: Prosody) -> np.ndarray:
@@ -120,16 +114,15 @@ def _sentences(oracle: Prosody, contour: np.ndarray, pooled: list[dict], of_run:
     of = np.repeat(oracle.log_f0_std, _whole(oracle))
     spread = np.nanstd(contour * of) * 1200 / np.log(2)
     frames = len(contour) / len(oracle.duration)
-    told = [f"A value a phoneme leaves out {left_out:.0f} cents (RMSE) of contours that spread by {spread:.0f}; frames "
-            f"are {frames:.1f} times as many positions."]  # fmt: skip
+    sentences = [f"A value a phoneme leaves out {left_out:.0f} cents (RMSE) of contours that spread by {spread:.0f}; "
+                 f"frames are {frames:.1f} times as many positions."]  # fmt: skip
     for label in dict.fromkeys(label for label, _ in of_run):
         of = [of_run.get((label, level), {}) for level in ("frames", "phonemes")]
         for (a, of_frames), (b, of_phonemes) in itertools.product(*(runs.items() for runs in of)):
             test = bootstrap_test(of_frames, of_phonemes)
             if test["difference"] is None:
-                told.append(f"{a} and {b} cannot be compared: {test['why']}.")
+                sentences.append(f"{a} and {b} cannot be compared: {test['why']}.")
                 continue
-            sure = "more" if test["p"] < ALPHA else "no more"
-            told.append(f"Energy score of log-f0 {of_frames['value']:.3f} from frames ({a}), "
-                        f"{of_phonemes['value']:.3f} from phonemes ({b}): {sure} than chance.")  # fmt: skip
-    return told
+            sentences.append(f"Energy score of log-f0 {of_frames['value']:.3f} from frames ({a}), "
+                             f"{of_phonemes['value']:.3f} from phonemes ({b}): {told(test)}.")  # fmt: skip
+    return sentences

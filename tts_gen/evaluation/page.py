@@ -100,6 +100,9 @@ def _prosody_sections(c: Comparison, found: list[dict], chosen: dict[str, float]
         family: {t: generated_prosody(c, run, split, oracle, t) for t in _shown(c.grid(run))}
         for family, run in of_family.items()
     }
+    tuned = {
+        family: generated_prosody(c, run, split, oracle, _temperature(run, chosen)) for family, run in of_family.items()
+    }
     curves = {
         feature: {"std ratio": (feature, "std_ratio"), "JS": (feature, "js"), "best of K": (feature, "best_of_k")}
         for feature in features_of(found, "prosody")
@@ -119,8 +122,8 @@ def _prosody_sections(c: Comparison, found: list[dict], chosen: dict[str, float]
         Section(
             "Distributions", "Generated (lines) over the recordings' (grey).", images=_histograms(oracle, generated)
         ),
-        Section("Log-f0 and duration together", _TOGETHER, [("", _scatter(c, split, oracle, of_family, chosen))]),
-        Section("Melodies", _MELODIES, _melodies(c, split, oracle, of_family, chosen)),
+        Section("Log-f0 and duration together", _TOGETHER, [("", _scatter(oracle, tuned))]),
+        Section("Melodies", _MELODIES, _melodies(c, split, oracle, tuned)),
     ]
 
 
@@ -166,15 +169,14 @@ def _histograms(oracle: Prosody, generated: dict[str, dict[float | None, Prosody
     return images
 
 
-def _scatter(c, split, oracle, of_family, chosen) -> bytes:
+def _scatter(oracle: Prosody, tuned: dict[str, Prosody]) -> bytes:
     pool = oracle.voiced & ~oracle.pause
 
     def pairs(p: Prosody) -> tuple[np.ndarray, np.ndarray]:
         return tuple(np.atleast_2d(x)[0][pool] for x in (p.duration, p.log_f0))
 
-    sets = {f: generated_prosody(c, run, split, oracle, _temperature(run, chosen)) for f, run in of_family.items()}
     units = "frames", "log-f0, standard deviations"
-    return plots.scatters(pairs(oracle), {family: pairs(p) for family, p in sets.items()}, units)
+    return plots.scatters(pairs(oracle), {family: pairs(p) for family, p in tuned.items()}, units)
 
 
 def _examples(split: Split) -> list[int]:
@@ -183,14 +185,13 @@ def _examples(split: Split) -> list[int]:
     return sorted(np.argsort(np.abs(frames - 3 * 86), kind="stable")[:EXAMPLES].tolist())
 
 
-def _melodies(c, split, oracle, of_family, chosen) -> list[tuple[str, bytes]]:
+def _melodies(c: Comparison, split: Split, oracle: Prosody, tuned: dict[str, Prosody]) -> list[tuple[str, bytes]]:
     images = []
-    sets = {f: generated_prosody(c, run, split, oracle, _temperature(run, chosen)) for f, run in of_family.items()}
     for i in _examples(split):
         entry, at = c.store.index[split.positions[i]], oracle.utterance == i
         mean = c.store.stats.log_f0_mean[split.utterances[i].speaker]
         hertz = lambda x, at=at, mean=mean: np.exp(x[..., at] * oracle.log_f0_std[at] + mean)  # noqa: E731
-        curves = {f: hertz(np.atleast_2d(p.log_f0))[:5] for f, p in sets.items()}
+        curves = {f: hertz(np.atleast_2d(p.log_f0))[:5] for f, p in tuned.items()}
         seconds = oracle.duration[at] * oracle.frame_seconds
         images.append((entry.text, plots.f0_curves(hertz(oracle.log_f0), curves, seconds)))
     return images
@@ -203,17 +204,12 @@ def _mel_sections(c, found, chosen, split, vocoder, task: str) -> list[Section]:
     mels = {family: generated_mels(c, run, split, _temperature(run, chosen)) for family, run in of_family.items()}
     images, audio = [], []
     for i in _examples(split):
-        text = c.store.index[split.positions[i]].text
+        entry = c.store.index[split.positions[i]]
+        text, heading = entry.text, f"{entry.text} ({entry.id})"  # texts recur
         panels = {"Recording": split.utterances[i].mel} | {f: m[i] for f, m in mels.items()}
         images.append((text, plots.mels(panels, c.store.audio.frame_seconds)))
         for title, mel in panels.items() if vocoder else ():
-            audio.append(
-                (
-                    f"{text} ({c.store.index[split.positions[i]].id})",
-                    LABELS.get(title, title),
-                    (vocoder(mel), c.store.audio.sample_rate),
-                )
-            )
+            audio.append((heading, LABELS.get(title, title), (vocoder(mel), c.store.audio.sample_rate)))
     table = headline_tables(c, found, chosen, task)
     title, source = {
         "acoustic": ("Mel-spectrograms", "From the recordings' own prosody."),
@@ -233,7 +229,7 @@ def _diagnosis_section(found: list[dict], at_chosen: dict[str, list[dict]]) -> S
 
 
 def _judged_section(c: Comparison, tables: Tables) -> Section:
-    """Written to files of their own too."""
+    """Written to a file of its own too."""
     tables = [(caption, header, cells) for caption, header, cells in tables if cells]
     write_text(c.out / "discriminating.md", f"{_JUDGED}\n\n{rows.markdown_tables(tables)}")
     return Section("Which metrics discriminate", _JUDGED, tables=tables, collapsed=True)

@@ -256,6 +256,8 @@ def lines_with_intervals(
             elif all(b is not None for b in low):
                 axis.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
         axis.set_xscale("log", base=2)
+        low, high = axis.get_xlim()
+        axis.set_xlim(min(low, (low * high) ** 0.5 / 2), max(high, (low * high) ** 0.5 * 2))  # two ticks at least
         axis.set_title(title)
         axis.set_xlabel(x_label)
     axes[0, 0].set_ylabel(y_label)

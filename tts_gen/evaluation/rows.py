@@ -4,7 +4,7 @@ import csv
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tts_gen.config import UserError
@@ -18,8 +18,8 @@ IDENTITY = "task family temperature corpus split run seed solver steps samples".
 """What `identity` may hold; what it lacks is null."""
 GUIDANCE = "guidance"
 """Scale of classifier-free guidance: `identity` and a row have it only where samples were guided."""
-RUN_COUNT = "run_count"
-"""A row has it only where it is of several runs (seeds.py)."""
+RUN_COUNT, RUNS = "run_count", "runs"
+"""A row has them only where it is of several runs (seeds.py): how many, and `mean_of` their names."""
 GROUPS = "groups"
 """What a row was estimated from, never written."""
 
@@ -52,6 +52,15 @@ def make_row(
 
 def _finite(x: float | None) -> float | None:
     return float(x) if x is not None and math.isfinite(x) else None
+
+
+def source(row: dict) -> str | None:
+    """What tells a row's system from others of its family: its run, or what it is the mean of."""
+    return row.get(RUNS) or row["run"]
+
+
+def mean_of(names: Iterable[str]) -> str:
+    return f"mean of {', '.join(sorted(names))}"
 
 
 def write(rows: Sequence[dict], path: str | Path) -> None:
@@ -115,7 +124,7 @@ def table(rows: Sequence[dict], digits: int | None = 4) -> tuple[list[str], list
             return repr(x) if digits is None else f"{x:.{digits}g}"
         return "" if x is None else str(x)
 
-    header = [*FIELDS, *(f for f in (GUIDANCE, RUN_COUNT) if any(f in row for row in rows)), "why"]
+    header = [*FIELDS, *(f for f in (GUIDANCE, RUN_COUNT, RUNS) if any(f in row for row in rows)), "why"]
     return header, [[cell(row.get(f)) for f in header] for row in rows]
 
 

@@ -4,12 +4,13 @@ utterances and what other seeds would change."""
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
 from tts_gen.evaluation.bootstrap import LEVEL
-from tts_gen.evaluation.rows import GROUPS
+from tts_gen.evaluation.rows import GROUPS, RUN_COUNT, RUNS, mean_of
 from tts_gen.runs import AnyRun, JointRun
 
 FAMILY = ("task", "family", "corpus", "split", "solver", "steps", "samples")
@@ -18,7 +19,7 @@ FIGURE = ("feature", "metric", "scope")
 
 def pooled(rows: Sequence[dict], chosen: Mapping[str, float], settings: Mapping[str, str] = {}) -> list[dict]:
     """Rows of every family that has several runs of equal `settings` (run -> all that they were trained with but the
-    seed): run null, seed null, `run_count` how many.
+    seed): run null, seed null, `run_count` how many, `runs` which.
 
     Each run counts at its temperature of `chosen` (run -> temperature; others: at the one they have). The value is the
     mean. All runs are measured on the same utterances, whose part of the variance therefore does not shrink with their
@@ -40,7 +41,7 @@ def pooled(rows: Sequence[dict], chosen: Mapping[str, float], settings: Mapping[
     for of in by_family.values():
         runs = {row["run"] for group in of.values() for row in group}
         if len(runs) > 1:
-            found += [_mean(group, len(runs)) for group in of.values()]
+            found += [_mean(group, runs) for group in of.values()]
     return found
 
 
@@ -52,13 +53,15 @@ def but_the_seed(run: AnyRun) -> str:
     return repr(replace(run.config, train=train, data=replace(run.config.data, features="")))
 
 
-def _mean(group: list[dict], n_runs: int) -> dict:
+def _mean(group: list[dict], runs: set[str]) -> dict:
+    n_runs = len(runs)
     temperatures = {row["temperature"] for row in group}
     row = {name: x for name, x in group[0].items() if name != GROUPS}
-    row |= {"run": None, "seed": None, "run_count": n_runs, "low": None, "high": None}
+    of = {RUN_COUNT: n_runs, RUNS: mean_of(Path(r).name for r in runs)}
+    row |= {"run": None, "seed": None, "low": None, "high": None, **of}
     row["temperature"] = temperatures.pop() if len(temperatures) == 1 else None
     values = [r["value"] for r in group]
-    if len(group) < n_runs or None in values:
+    if len(group) != n_runs or None in values:
         return row | {"value": None, "why": f"only {sum(v is not None for v in values)} of {n_runs} runs have it"}
     row["value"] = float(np.mean(values))
     if any(r["low"] is None for r in group):

@@ -85,6 +85,11 @@ def bootstrap_test(a: dict, b: dict) -> dict:
     return row | ({"low": difference - half, "high": difference + half} if math.isfinite(half) else {})
 
 
+def told(test: dict) -> str:
+    """How sure a difference is, for people."""
+    return f"a difference of {test['difference']:+.3f}, {'more' if test['p'] < ALPHA else 'no more'} than chance"
+
+
 def _why_not(a: dict, b: dict, of_a: Groups | None, of_b: Groups | None) -> str | None:
     for row, of in ((a, of_a), (b, of_b)):
         if of is None:

@@ -7,7 +7,6 @@ from.
 
 import hashlib
 import zipfile
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tts_gen.config import Data, UserError
-from tts_gen.features.files import replacing
+from tts_gen.features.files import read_npz, replacing
 from tts_gen.features.index import Entry
 from tts_gen.features.store import FeatureStore
 
@@ -43,14 +42,8 @@ class SpeakerEmbeddings:
     def read(cls, path: str | Path) -> "SpeakerEmbeddings":
         """Raises UserError for what is no .npz file (pickled objects are not read), is empty, or holds anything but
         vectors of one length, naming the key."""
-        path, vectors = Path(path), {}
-        try:
-            file = np.load(path, allow_pickle=False)
-            if isinstance(file, np.lib.npyio.NpzFile):  # else a single array
-                with file:
-                    vectors = {key: unit(file[key], f"{path}: {key}") for key in file.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise UserError(f"{path}: cannot be read as .npz ({error}); docs/OWN_DATA.md makes one") from error
+        path = Path(path)
+        vectors = {key: unit(vector, f"{path}: {key}") for key, vector in read_npz(path).items()}
         if not vectors:
             raise UserError(f"{path}: holds no named vectors; write it by np.savez(FILE, **{{name: vector, ...}})")
         first, size = next((key, len(v)) for key, v in vectors.items())

@@ -1,13 +1,17 @@
-"""JSON files that are either whole or absent, and the lock of a directory."""
+"""Files that are either whole or absent, JSON and .npz read with errors for people, and the lock of a directory."""
 
 import fcntl
 import hashlib
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tts_gen.config import UserError
 
@@ -65,6 +69,19 @@ def read_json_lines(path: Path) -> list[dict]:
         except ValueError as error:
             raise UserError(f"{path}, line {number}: not valid JSON ({error}); {REMEDY}") from error
     return rows
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Its arrays by name, none of a file of a single array. Raises UserError for another kind of file; pickled objects
+    are not read."""
+    try:
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            return {}
+        with file:
+            return dict(file)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read as .npz ({error})") from error
 
 
 def _text(path: Path) -> str:

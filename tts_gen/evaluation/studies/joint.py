@@ -22,7 +22,7 @@ from tts_gen.evaluation.joint_prosody import JOINT, joint_floor_rows, joint_rows
 from tts_gen.evaluation.levels import levels
 from tts_gen.evaluation.report import Section
 from tts_gen.evaluation.rows import make_row
-from tts_gen.evaluation.significance import ALPHA, bootstrap_test
+from tts_gen.evaluation.significance import bootstrap_test, told
 from tts_gen.evaluation.split import Split
 from tts_gen.evaluation.studies.outputs import Study
 
@@ -54,9 +54,8 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
                            scope="difference", why=test.get("why")) for m, test in gain.items()]  # fmt: skip
         if (of := gain["mutual_information"])["difference"] is not None:
             together, decoupled = (of["mutual_information"]["value"] for of in both.values())
-            sure = "more" if of["p"] < ALPHA else "no more"
             answer.append(f"{run.path.name}: {together:.3f} bits of mutual information between log-f0 and duration, "
-                          f"{decoupled:.3f} of them through the text alone: {sure} than chance.")  # fmt: skip
+                          f"{decoupled:.3f} when decoupled: {told(of)}.")  # fmt: skip
     identity = c.identity(None, "prosody", c.split, None, 1)
     floor = [*joint_floor_rows(oracle, identity, c.seed), two_sample_floor_row(oracle, identity, seed=c.seed)]
     by_metric = {row["metric"]: row for row in floor}

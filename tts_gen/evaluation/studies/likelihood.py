@@ -41,17 +41,19 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
         if not of_rows:
             continue
         found += of_rows
-        cells = [[r.path.name, r.label, figure(row)] for r, row in zip(c.of_task(task), of_rows, strict=True)]
-        tables = [(f"Bits per dimension: {task}", ["run", "family", "bits/dim"], cells)]
+        cells = [[r.path.name, r.label, row["feature"], figure(row)]
+                 for r, row in zip(c.of_task(task), of_rows, strict=True)]  # fmt: skip
+        tables = [(f"Bits per dimension: {task}", ["run", "family", "of", "bits/dim"], cells)]
         if tested := [d for d in differences(of_rows) if d["p"] is not None]:
             tables.append((f"Differences: {task} (paired bootstrap over groups, Holm-Bonferroni over the pairs)",
                            ["a - b", "bits/dim", "p (Holm)"], [_cells(d) for d in tested]))  # fmt: skip
             sure = [d for d in tested if d["p_holm"] < ALPHA]
             answer.append(f"{task}: {len(sure)} of {len(tested)} differences are more than chance at 5 %.")
-        best = min((r for r in of_rows if r["value"] is not None), key=lambda r: r["value"], default=None)
-        if best:
-            answer.insert(0, f"{task}: {best['family']} gives the held-out data the most probability, "
-                             f"{best['value']:.3f} bits per dimension.")  # fmt: skip
+        for feature in dict.fromkeys(r["feature"] for r in of_rows):
+            known = [r for r in of_rows if r["value"] is not None and r["feature"] == feature]
+            if best := min(known, key=lambda r: r["value"], default=None):
+                answer.insert(0, f"{task}: {best['family']} gives the held-out data the most probability, "
+                                 f"{best['value']:.3f} bits per dimension of {feature}.")  # fmt: skip
         sections.append(Section(f"{CAPTIONS.get('mel') if task == 'acoustic' else 'Prosody'}", tables=tables,
                                 images=[("", plots.bars(of_rows, "bits per dimension"))]))  # fmt: skip
     if not found:

@@ -54,13 +54,13 @@ def write(study: Study, c: Comparison, command_line: str, console: Console | Non
 
 
 def _over_seeds(means: list[dict]) -> list[Section]:
-    cells = [[r["family"], str(r[rows.RUN_COUNT]), r["scope"], r["feature"], r["metric"], figure(r)] for r in means]
+    cells = [[r["family"], r[rows.RUNS], r["scope"], r["feature"], r["metric"], figure(r)] for r in means]
     if not cells:
         return []
     text = (
         "Runs of a family that differ in their seed alone; the interval holds what other seeds and utterances change."
     )
-    table = ("", ["family", "runs", "scope", "feature", "metric", "mean"], cells)
+    table = ("", ["family", "runs", "scope", "feature", "metric", "value"], cells)
     return [Section("Means over seeds", text, tables=[table], collapsed=True)]
 
 
@@ -102,7 +102,7 @@ def _to_tensorboard(study: Study, out: Path) -> None:
     with SummaryWriter(str(out / "tensorboard")) as writer:
         for row in study.rows:
             if row["scope"] == "overall" and row["value"] is not None:
-                name = Path(row["run"]).name if row["run"] else row["family"]
+                name = Path(rows.source(row) or row["family"]).name
                 step = round(1000 * (row["temperature"] or 0))  # TensorBoard's axis holds whole numbers
                 solver = f" {row['solver']} {row['steps']}" if row["solver"] else ""
                 tag = f"{row['split']}/{row['feature']}/{row['metric']}/{name}{solver}"

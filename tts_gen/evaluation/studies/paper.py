@@ -13,6 +13,7 @@ from tts_gen.evaluation.compare import compare
 from tts_gen.evaluation.comparison import Comparison
 from tts_gen.evaluation.headline import LABELS, figure
 from tts_gen.evaluation.report import Section
+from tts_gen.evaluation.rows import mean_of, source
 from tts_gen.evaluation.seeds import but_the_seed
 from tts_gen.evaluation.studies.outputs import Study
 
@@ -52,9 +53,10 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
             if not runs:
                 continue
             tuned = taus[task][family] = sorted({chosen[r.path.name] for r in seeds if r.path.name in chosen})
-            counts = str(runs[0].path) if len(seeds) == 1 else None
+            counts = str(runs[0].path) if len(seeds) == 1 else mean_of(r.path.name for r in seeds)
             for r in of_task:
-                if (r["family"], r["run"]) == (family, counts) and (not counts or r["temperature"] in (None, *tuned)):
+                at_tuned = not r["run"] or r["temperature"] in (None, *tuned)  # a mean is of these alone
+                if at_tuned and (r["family"], source(r)) == (family, counts):
                     ats[task].found.setdefault((family, r["feature"], r["metric"]), r)
         if taus[task]:
             tables.append(_table(task, ats[task], taus[task]))
