@@ -52,7 +52,7 @@ ALLOWED = {
     "runs": "config features decoders tasks joint front_end flat checkpoint",
     "fit": "config features plan batches tasks parallel checkpoint finetune training runs",
     "torch_file": "config",
-    "vocoders": "config layers torch_file",
+    "vocoders": "config layers features torch_file",
     "convert": "config features layers text_encoder decoders joint front_end runs torch_file vocoders",
     "evaluation": "config text corpora features plan batches draws runs vocoders torch_file progress command "
     "parallel speed synthesis writer web",
@@ -61,13 +61,15 @@ ALLOWED = {
     "web": "config",
     "studio": "config command text speech synthesis runs vocoders web",
     "export": "config command text features draws flat runs vocoders",
+    "vocoder_training": "config command features stream batches flat parallel checkpoint training runs vocoders "
+    "evaluation",
     "inspection": "align config features vocoders evaluation progress",
     "demo": "config progress",
     "command": "config",
     "doors": "config command parallel fit runs vocoders evaluation",
     "sweep": "config command doors features runs writer checkpoint",
     "cli": "config command corpora features runs vocoders convert evaluation speech studio export sweep demo "
-    "inspection",
+    "inspection vocoder_training",
 }
 """part of the package -> parts it may import"""
 
@@ -77,7 +79,7 @@ METRICS = {
     for name in "metrics scores utterance_metrics dependence two_sample mel_metrics voicing discriminating "
     "significance failures diagnosis flat_files wav_folders measure".split()
 }
-FLAX = {"layers", "encoder", "text_encoder", "decoders", "tasks", "joint", "vocoders"}
+FLAX = {"layers", "encoder", "text_encoder", "decoders", "tasks", "joint", "vocoders", "vocoder_training"}
 
 
 def modules() -> dict[str, Path]:

@@ -40,6 +40,7 @@ def settings(**changes) -> Train:
 
 REFERENCES = {
     "adamw": optax.adam(0.1, b2=0.98),
+    "gan_adamw": optax.adam(0.1, b1=0.8, b2=0.99),
     "nadamw": optax.nadam(0.1, b2=0.98),
     "radam": optax.radam(0.1, b2=0.98),
     "adabelief": optax.adabelief(0.1, b2=0.98),

@@ -46,8 +46,7 @@ class TrainingBatches(grain.sources.RandomAccessDataSource):
 
     def iterate(self, start: int) -> Iterator[dict[str, np.ndarray]]:
         """Batches from step `start` on, read ahead in threads."""
-        dataset = grain.MapDataset.source(self)[start:]
-        return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
+        return read_ahead(self, start)
 
     def examples(self) -> list[dict[str, np.ndarray]]:
         """A batch of each bucket, in the order in which training meets them; the longest is first."""
@@ -57,6 +56,12 @@ class TrainingBatches(grain.sources.RandomAccessDataSource):
     def ids(self, step: int) -> list[str]:
         """Utterances in the global batch of a step."""
         return [self.store.index[p].id for p in self.plan(step)[1]]
+
+
+def read_ahead(source: grain.sources.RandomAccessDataSource, start: int) -> Iterator[dict[str, np.ndarray]]:
+    """Its elements from `start` on, read ahead in threads."""
+    dataset = grain.MapDataset.source(source)[start:]
+    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
 
 
 def process_rows(rows: int, process: int, processes: int) -> slice:
@@ -129,8 +134,6 @@ def collate(
     if stand_in is None:
         raise UserError(f"{store.root}: none of its utterances can be used; see above")
     utterances = [stand_in if u is None else u for u in found]
-    if config.task == "contour" and any(u.contour is None for u in utterances):
-        raise UserError(f"{store.root} was prepared before the f0 of frames was kept; prepare it anew, in a new folder")
     if config.task == "prosody":
         batch = prosody_batch(utterances, store.stats, bucket)
     else:

@@ -12,6 +12,7 @@ from tts_gen.evaluation.listening import command as listening
 from tts_gen.export import command as export
 from tts_gen.speech import command as speech
 from tts_gen.studio import command as studio
+from tts_gen.vocoder_training import command as vocoder
 
 
 def _align(options: argparse.Namespace) -> None:
@@ -218,6 +219,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(function=_convert)
 
     export.add(commands)
+
+    vocoder.add(commands)
 
     sub = subcommand("sweep", _sweep, "a grid of runs that differ in some fields of a config, and a table of results")
     sub.epilog = (

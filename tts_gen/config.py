@@ -189,7 +189,7 @@ class Train:
     rows"""
     frozen: tuple[str, ...] = ()
     """parameters that stay as they start, by the beginning of their path: encoder, encoder/speaker, decoder"""
-    optimizer: typing.Literal["adamw", "nadamw", "radam", "adabelief", "lion", "rmsprop", "sgd"] = "adamw"
+    optimizer: typing.Literal["adamw", "gan_adamw", "nadamw", "radam", "adabelief", "lion", "rmsprop", "sgd"] = "adamw"
     """optax's, each with decoupled weight decay"""
     learning_rate: float = 1e-3
     """peak, after a linear warm-up"""

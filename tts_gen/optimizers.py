@@ -11,6 +11,7 @@ from tts_gen.config import Train, UserError
 
 METHODS = {
     "adamw": lambda: optax.scale_by_adam(b2=0.98),
+    "gan_adamw": lambda: optax.scale_by_adam(b1=0.8, b2=0.99),  # HiFi-GAN's, for an opponent that moves too
     "nadamw": lambda: optax.scale_by_adam(b2=0.98, nesterov=True),
     "radam": lambda: optax.scale_by_radam(b2=0.98),
     "adabelief": lambda: optax.scale_by_belief(b2=0.98),

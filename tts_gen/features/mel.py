@@ -19,14 +19,14 @@ def log_mel(wave: np.ndarray, audio: Audio) -> np.ndarray:
         raise ValueError(f"{len(wave)} samples are too few for a mel frame: more than {pad} are needed")
     padded = np.pad(np.asarray(wave, np.float32), pad, mode="reflect")
     frames = np.lib.stride_tricks.sliding_window_view(padded, audio.n_fft)[:: audio.hop][: len(wave) // audio.hop]
-    window, filters = _constants(audio)
+    window, filters = constants(audio)
     spectrum = np.fft.rfft(frames * window)
     magnitude = np.sqrt(spectrum.real**2 + spectrum.imag**2 + np.float32(1e-9))
     return np.log(np.maximum(magnitude @ filters.T, np.float32(1e-5)))
 
 
 @lru_cache(maxsize=4)
-def _constants(audio: Audio) -> tuple[np.ndarray, np.ndarray]:
+def constants(audio: Audio) -> tuple[np.ndarray, np.ndarray]:
     """Window [n_fft] and mel filters [M, n_fft // 2 + 1]."""
     import librosa
 

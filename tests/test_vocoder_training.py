@@ -1,0 +1,331 @@
+"""Training of vocoders: discriminators and losses against plain numpy, then whole trainings of tiny networks."""
+
+import json
+import logging
+import sys
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import soundfile
+from models import AUDIO, simulated, small_config, write_untrained
+
+from tts_gen import cli, command, vocoders
+from tts_gen.config import Audio, UserError
+from tts_gen.corpora import Utterance
+from tts_gen.features.mel import log_mel
+from tts_gen.features.store import FeatureStore
+from tts_gen.features.writer import write_store
+from tts_gen.vocoder_training import gan, norms
+from tts_gen.vocoder_training.discriminators import PERIOD_LAYERS, SCALE_LAYERS, Discriminators
+from tts_gen.vocoder_training.segments import SILENCE, Segments
+from tts_gen.vocoder_training.train import NEW, Settings, starting, train
+from tts_gen.vocoders import hifigan
+
+NARROW = 8
+GENERATOR = hifigan.Generator(16, (16, 16), (32, 32), (3,), ((1, 3),))
+FRAMES = 2
+"""512 samples"""
+KEY = jax.random.key(0)
+
+
+def sung(n_frames: int, rng) -> np.ndarray:
+    """[n_frames * hop]: tones and noise."""
+    t = np.arange(n_frames * AUDIO.hop) / AUDIO.sample_rate
+    tones = sum(np.sin(2 * np.pi * f * t) for f in rng.uniform(100, 2000, 4))
+    return 0.1 * tones + 0.02 * rng.standard_normal(len(t))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> FeatureStore:
+    """Of recordings that are there; the last of val is shorter than a stretch."""
+    root, rng, items = tmp_path_factory.mktemp("store"), np.random.default_rng(0), []
+    for split, count in (("train", 6), ("val", 3), ("test", 1)):
+        for i in range(count):
+            record = simulated(3 if (split, i) == ("val", 2) else 9, "ann", rng)
+            path = root / f"{split}{i}.wav"
+            soundfile.write(path, sung(len(record.mel), rng), AUDIO.sample_rate)
+            record = replace(record, mel=log_mel(soundfile.read(path, dtype="float32")[0], AUDIO))
+            items.append((Utterance(f"{split}{i}", path, "Text.", "ann", "calm", split), record))
+    write_store(root, AUDIO, items)
+    return FeatureStore(root)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """The file of a generator that was never trained."""
+    mel = np.zeros((1, 4, AUDIO.n_mels), np.float32)
+    params = GENERATOR.init(KEY, mel, np.ones((1, 4), bool))["params"]
+    path = tmp_path_factory.mktemp("start") / "generator.npz"
+    hifigan.save(path, GENERATOR, params, AUDIO)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained_gan(store):
+    """The whole of what is trained, and its fresh parameters."""
+    model = gan.Gan(GENERATOR, Discriminators(NARROW), AUDIO)
+    return model, jax.jit(model.init)(KEY, Segments(store, "train", 2, FRAMES, 0)[0])
+
+
+def settings(start, steps: int, **changes) -> Settings:
+    s = Settings(str(start), batch=4, frames=FRAMES, narrow=NARROW)
+    return replace(s, train=replace(s.train, steps=steps, log_every=1, save_every=1), **changes)
+
+
+# Discriminators and losses
+
+
+def convolved(x, kernel, bias, stride, padding, groups=1):
+    """x[T, C], kernel [k, C / groups, D] -> [T', D], by the definition."""
+    x, (k, per, d) = np.pad(x, ((padding, padding), (0, 0))), kernel.shape
+    out = np.empty(((len(x) - k) // stride + 1, d))
+    for t, column in np.ndindex(out.shape):
+        first = column // (d // groups) * per
+        out[t, column] = np.sum(x[t * stride : t * stride + k, first : first + per] * kernel[..., column])
+    return out + bias
+
+
+def leaky(x):
+    return np.where(x > 0, x, 0.1 * x)
+
+
+def test_discriminators_are_the_papers(trained_gan):
+    rng = np.random.default_rng(1)
+    module, wave = Discriminators(NARROW), rng.standard_normal((1, 90)).astype(np.float32)
+    params = jax.tree.map(
+        lambda x: rng.standard_normal(x.shape).astype(np.float32) / np.sqrt(x.size / x.shape[-1]),
+        jax.eval_shape(module.init, KEY, wave)["params"],
+    )
+    found = module.apply({"params": params}, wave)
+    assert len(found) == 8
+    for period, (score, features) in zip((2, 3, 5, 7, 11), found):
+        of = params[f"period_{period}"]
+        folded = np.pad(wave[0], (0, -90 % period), mode="reflect").reshape(-1, period)
+        columns = [folded[:, [p]] for p in range(period)]
+        for i, (_, stride) in enumerate(PERIOD_LAYERS):
+            kernel, bias = of[f"convs_{i}"]["kernel"][:, 0], of[f"convs_{i}"]["bias"]
+            columns = [leaky(convolved(x, kernel, bias, stride, 2)) for x in columns]
+            np.testing.assert_allclose(features[i][0], np.stack(columns, 1), atol=1e-4)
+        columns = [convolved(x, of["conv_post"]["kernel"][:, 0], of["conv_post"]["bias"], 1, 1) for x in columns]
+        np.testing.assert_allclose(score[0], np.stack(columns, 1), atol=1e-4)
+        assert len(features) == 6
+    x = wave[0]
+    for scale, (score, features) in enumerate(found[5:]):
+        of, y = params[f"scale_{scale}"], x[:, None]
+        for i, (_, kernel, stride, groups) in enumerate(SCALE_LAYERS):
+            y = leaky(convolved(y, *(of[f"convs_{i}"][n] for n in ("kernel", "bias")), stride, kernel // 2, groups))
+            np.testing.assert_allclose(features[i][0], y, atol=1e-4)
+        y = convolved(y, of["conv_post"]["kernel"], of["conv_post"]["bias"], 1, 1)
+        np.testing.assert_allclose(score[0], y, atol=1e-4)
+        padded = np.pad(x, 2)
+        x = np.array([padded[i : i + 4].mean() for i in range(0, len(padded) - 3, 2)], np.float32)
+
+
+def test_mels_of_the_loss_are_those_of_the_store():
+    wave = sung(20, np.random.default_rng(0)).astype(np.float32)
+    for audio in (AUDIO, replace(AUDIO, n_mels=80, fmax=AUDIO.sample_rate / 2)):
+        np.testing.assert_allclose(gan.log_mels(wave[None], audio)[0], log_mel(wave, audio), atol=2e-3)
+
+
+def test_split_kernels_give_the_same_network(trained_gan):
+    rng = np.random.default_rng(0)
+    mel = np.zeros((1, 4, AUDIO.n_mels), np.float32)
+    params = GENERATOR.init(KEY, mel, np.ones((1, 4), bool))["params"]
+    split = norms.split(params)
+    again = norms.joined(split)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), again, params)
+    assert split["ups_0"]["scale"].shape == (1, 16, 1) and split["conv_pre"]["scale"].shape == (1, 1, 16)
+    longer = jax.tree_util.tree_map_with_path(lambda p, x: x * (3 if p[-1].key == "kernel" else 1), split)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), norms.joined(longer), params)
+    kernel = rng.standard_normal((5, 3, 7)).astype(np.float32)
+    found = norms.spectral({"a": {"kernel": kernel, "bias": 1}})["a"]["kernel"]
+    assert np.linalg.svd(found.reshape(15, 7))[1][0] == pytest.approx(1, abs=0.02)
+
+
+def test_no_player_moves_the_other(trained_gan, store):
+    model, params = trained_gan
+    batch = Segments(store, "train", 2, FRAMES, 0)[0]
+
+    def weighed(p, **names):
+        return sum(jnp.sum(w * model._losses(p, batch)[n]) for n, w in names.items())
+
+    losses = (
+        partial(weighed, adversarial=1.0, features=2.0, loss=45.0), partial(weighed, discriminators=1.0),
+        lambda p: jnp.sum(model.loss(p, batch, KEY, True)[0]),
+    )  # fmt: skip
+    of_generator, of_judges, both = jax.jit(lambda p: [jax.grad(of)(p) for of in losses])(params)
+    assert not any(np.any(x) for x in jax.tree.leaves(of_generator["discriminators"]))
+    assert not any(np.any(x) for x in jax.tree.leaves(of_judges["generator"]))
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)  # noqa: E731
+    jax.tree.map(close, both["generator"], of_generator["generator"])
+    jax.tree.map(close, both["discriminators"], of_judges["discriminators"])
+    for side in both.values():
+        assert all(np.any(x) for x in jax.tree.leaves(side))
+
+
+def test_losses_by_the_formulas(trained_gan, store):
+    model, params = trained_gan
+    batch = Segments(store, "train", 2, FRAMES, 0)[0]
+    losses, fake = jax.jit(lambda p: (model._losses(p, batch), model.wave(p["generator"], batch["mel"])))(params)
+    judged = jax.jit(lambda wave: model._judge(params["discriminators"], wave))
+    judge = lambda wave, row: judged(wave[row : row + 1])  # noqa: E731
+    for row in range(2):
+        real, made = judge(batch["wave"], row), judge(fake, row)
+        mean = lambda x: float(np.mean(np.asarray(x, float)))  # noqa: E731
+        expected = {
+            "discriminators": sum(mean((r - 1) ** 2) + mean(g**2) for (r, _), (g, _) in zip(real, made)),
+            "adversarial": sum(mean((g - 1) ** 2) for g, _ in made),
+            "features": sum(mean(abs(x - y)) for (_, xs), (_, ys) in zip(real, made) for x, y in zip(xs, ys)),
+        }
+        for name, value in expected.items():
+            assert losses[name][row] == pytest.approx(value, rel=1e-3)
+
+
+# Stretches
+
+
+def test_stretches_are_functions_of_their_step(store):
+    whole = Segments(store, "train", 4, FRAMES, 0)
+    for step in (0, 3):
+        batch = whole[step]
+        parts = [Segments(store, "train", 4, FRAMES, 0, None, i, 2)[step] for i in range(2)]
+        for name in batch:
+            np.testing.assert_array_equal(batch[name], np.concatenate([p[name] for p in parts]))
+        assert batch["wave"].shape == (4, FRAMES * AUDIO.hop) and batch["mel"].shape == (4, FRAMES, AUDIO.n_mels)
+    first = [name for step in range(3) for name in whole.ids(step)]
+    assert sorted(first[:6]) == sorted(first[6:]) == [f"train{i}" for i in range(6)] and first[:6] != first[6:]
+    assert not np.array_equal(whole[0]["mel"], Segments(store, "train", 4, FRAMES, 1)[0]["mel"])
+
+
+def test_the_mel_is_of_the_wave(store):
+    batch = Segments(store, "train", 6, FRAMES, 0)[0]
+    for wave, mel in zip(batch["wave"], batch["mel"]):
+        inside = slice(2, -2)  # the stretch's own mel reflects at its ends
+        np.testing.assert_allclose(log_mel(wave, AUDIO)[inside], mel[inside], atol=1e-4)
+
+
+def test_what_is_held_out_is_filled_up(store):
+    (batch,) = Segments(store, "val", 4, 12, 0).held_out()
+    assert batch["weight"].tolist() == [1, 1, 1, 0] and (batch["mel"][2, -1] == np.float32(SILENCE)).all()
+    parts = [next(Segments(store, "val", 4, 12, 0, None, i, 2).held_out()) for i in range(2)]
+    for name in batch:
+        np.testing.assert_array_equal(batch[name], np.concatenate([p[name] for p in parts]))
+
+
+def test_a_recording_that_is_gone_is_told_once(store, caplog):
+    segments, path = Segments(store, "train", 6, FRAMES, 0), store.root / "train2.wav"
+    path.rename(store.root / "away.wav")
+    try:
+        with caplog.at_level(logging.WARNING, "tts_gen"):
+            assert np.isfinite(segments[0]["wave"]).all() and np.isfinite(segments[1]["mel"]).all()
+        assert caplog.text.count("train2.wav) is left out: missing audio") == 1
+    finally:
+        (store.root / "away.wav").rename(path)
+
+
+# Trainings
+
+
+def figures(run) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_stop_changes_nothing_and_the_result_is_a_vocoder(store, start, tmp_path):
+    train(store, tmp_path / "whole", settings(start, 2))
+    train(store, tmp_path / "parts", settings(start, 1))
+    train(store, tmp_path / "parts", settings(start, 2))
+    whole, parts = (dict(np.load(tmp_path / name / "generator.npz")) for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys() == dict(np.load(start)).keys()
+    for name in whole:
+        np.testing.assert_array_equal(whole[name], parts[name])
+    assert [row["loss"] for row in figures(tmp_path / "whole")] == [row["loss"] for row in figures(tmp_path / "parts")]
+    assert {"val_loss", "val_discriminators", "val_features", "val_adversarial"} <= figures(tmp_path / "whole")[
+        -1
+    ].keys()
+    mel = Segments(store, "val", 1, FRAMES, 0).read(0)[1]
+    loaded, before = (vocoders.load(str(path), AUDIO) for path in (tmp_path / "whole" / "generator.npz", start))
+    assert loaded.network == GENERATOR and loaded(mel).shape == (len(mel) * AUDIO.hop,)
+    assert not np.array_equal(loaded(mel), before(mel))
+
+
+def test_mels_come_nearer(store, start, tmp_path):
+    s = settings(start, 15)
+    train(store, tmp_path / "run", replace(s, train=replace(s.train, save_every=5, ema=0.8, learning_rate=3e-3)))
+    errors = [row["val_loss"] for row in figures(tmp_path / "run") if "val_loss" in row]
+    assert errors[-1] < 0.8 * errors[0], errors
+
+
+def test_models_mels_are_taken(store, start, tmp_path, monkeypatch):
+    """From the command."""
+    write_untrained(small_config("acoustic", features=store.root), store, tmp_path / "acoustic")
+    given = [
+        "--from",
+        start,
+        "--mels",
+        tmp_path / "acoustic",
+        "--batch",
+        4,
+        "--frames",
+        FRAMES,
+        "--steps",
+        1,
+        "--narrow",
+        NARROW,
+    ]
+    arguments = ["vocoder", "train", store.root, tmp_path / "run", *given]
+    monkeypatch.setattr(sys, "argv", ["tts-gen", *map(str, arguments)])
+    assert cli.main() == command.DONE
+    assert (tmp_path / "run" / "generator.npz").is_file() and list((tmp_path / "run" / "mels" / "val").iterdir())
+
+
+def test_other_recordings_are_told(store, caplog):
+    mels = [np.zeros((e.n_frames, AUDIO.n_mels), np.float32) for e in store.index if e.split == "train"]
+    segments, path = Segments(store, "train", 6, FRAMES, 0, mels), store.root / "train1.wav"
+    assert not segments[0]["mel"].any()
+    kept = path.read_bytes()
+    wave, rate = soundfile.read(path)
+    soundfile.write(path, wave / 2, rate)
+    try:
+        segments[0]
+        assert "train1" in caplog.text and "its mel is not the one in the store" in caplog.text
+    finally:
+        path.write_bytes(kept)
+
+
+@pytest.mark.parametrize("name, audio, message", [
+    ("v9", Audio(), "--from v9: neither a checkpoint file nor one of hifigan, v1, v2, v3"),
+    ("text", Audio(), "text: "), ("cut.npz", Audio(), "cut.npz: cannot be read as .npz"),
+    ("other.npz", Audio(), "other.npz: not a HiFi-GAN generator"), ("start", Audio(), "n_mels is 80 .* 8"),
+    ("v1", replace(Audio(), hop=300), "--from v1: it makes 256 samples a frame, .* hop is 300"),
+])  # fmt: skip
+def test_what_cannot_be_started_from(name, audio, message, start, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text").write_text("no weights")
+    (tmp_path / "cut.npz").write_bytes(start.read_bytes()[:500])
+    np.savez("other.npz", a=np.ones(3))
+    with pytest.raises(UserError, match=message):
+        starting(str(start) if name == "start" else name, audio)
+
+
+def test_nothing_is_made_of_a_wrong_start(store, tmp_path):
+    with pytest.raises(UserError, match="v9"):
+        train(store, tmp_path / "run", settings("v9", 1))
+    assert not (tmp_path / "run").exists()
+
+
+def test_new_generators_are_the_papers():
+    """Parameters by the paper's table 1: 13.92, 0.92 and 1.46 millions."""
+    for name, millions in (("v1", 13.92), ("v2", 0.92), ("v3", 1.46)):
+        shapes = jax.eval_shape(NEW[name].init, KEY, np.zeros((1, 4, 80)), np.ones((1, 4), bool))
+        assert sum(np.prod(x.shape) for x in jax.tree.leaves(shapes)) / 1e6 == pytest.approx(millions, abs=0.008)
+        assert NEW[name].hop == 256
+
+
+def test_other_settings_do_not_go_on(store, start, tmp_path):
+    train(store, tmp_path / "run", settings(start, 1))
+    with pytest.raises(UserError, match=r"batch is 4 there but 8 now"):
+        train(store, tmp_path / "run", settings(start, 2, batch=8))

@@ -1,0 +1,1 @@
+"""Training of vocoders: HiFi-GAN's generator, from the public weights or anew."""
