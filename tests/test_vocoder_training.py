@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
-from models import AUDIO, simulated, small_config, write_untrained
+from models import AUDIO, make_store, simulated, small_config, write_untrained
 
 from tts_gen import cli, command, vocoders
 from tts_gen.config import Audio, UserError
@@ -69,6 +69,14 @@ def trained_gan(store):
     """The whole of what is trained, and its fresh parameters."""
     model = gan.Gan(GENERATOR, Discriminators(NARROW), AUDIO)
     return model, jax.jit(model.init)(KEY, Segments(store, "train", 2, FRAMES, 0)[0])
+
+
+@pytest.fixture(scope="module")
+def run(store, start, tmp_path_factory):
+    """Two steps."""
+    path = tmp_path_factory.mktemp("run") / "run"
+    train(store, path, settings(start, 2))
+    return path
 
 
 def settings(start, steps: int, **changes) -> Settings:
@@ -234,20 +242,20 @@ def figures(run) -> list[dict]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_stop_changes_nothing_and_the_result_is_a_vocoder(store, start, tmp_path):
-    train(store, tmp_path / "whole", settings(start, 2))
-    train(store, tmp_path / "parts", settings(start, 1))
-    train(store, tmp_path / "parts", settings(start, 2))
-    whole, parts = (dict(np.load(tmp_path / name / "generator.npz")) for name in ("whole", "parts"))
+def test_a_stop_changes_nothing(run, store, start, tmp_path):
+    train(store, tmp_path / "run", settings(start, 1))
+    train(store, tmp_path / "run", settings(start, 2))
+    whole, parts = (dict(np.load(of / "generator.npz")) for of in (run, tmp_path / "run"))
     assert whole.keys() == parts.keys() == dict(np.load(start)).keys()
     for name in whole:
         np.testing.assert_array_equal(whole[name], parts[name])
-    assert [row["loss"] for row in figures(tmp_path / "whole")] == [row["loss"] for row in figures(tmp_path / "parts")]
-    assert {"val_loss", "val_discriminators", "val_features", "val_adversarial"} <= figures(tmp_path / "whole")[
-        -1
-    ].keys()
+    assert [row["loss"] for row in figures(run)] == [row["loss"] for row in figures(tmp_path / "run")]
+
+
+def test_the_result_is_a_vocoder(run, store, start):
+    assert {"val_loss", "val_discriminators", "val_features", "val_adversarial"} <= figures(run)[-1].keys()
     mel = Segments(store, "val", 1, FRAMES, 0).read(0)[1]
-    loaded, before = (vocoders.load(str(path), AUDIO) for path in (tmp_path / "whole" / "generator.npz", start))
+    loaded, before = (vocoders.load(str(path), AUDIO) for path in (run / "generator.npz", start))
     assert loaded.network == GENERATOR and loaded(mel).shape == (len(mel) * AUDIO.hop,)
     assert not np.array_equal(loaded(mel), before(mel))
 
@@ -325,7 +333,8 @@ def test_new_generators_are_the_papers():
         assert NEW[name].hop == 256
 
 
-def test_other_settings_do_not_go_on(store, start, tmp_path):
-    train(store, tmp_path / "run", settings(start, 1))
+def test_other_settings_and_corpora_do_not_go_on(run, store, start, tmp_path):
     with pytest.raises(UserError, match=r"batch is 4 there but 8 now"):
-        train(store, tmp_path / "run", settings(start, 2, batch=8))
+        train(store, run, settings(start, 3, batch=8))
+    with pytest.raises(UserError, match="it is of another corpus"):
+        train(make_store(tmp_path / "other"), run, settings(start, 3))

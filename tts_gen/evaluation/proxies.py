@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from tts_gen import torch_file
 
@@ -143,7 +144,8 @@ def embed(wave: np.ndarray, weights: Mapping[str, np.ndarray]) -> np.ndarray:
         starts.pop()
     wave = np.pad(wave, (0, max(0, (starts[-1] + PARTIAL) * HOP - len(wave))))
     mel = librosa.feature.melspectrogram(y=wave, sr=RATE, n_fft=FRAME, hop_length=HOP, n_mels=MELS).T
-    last = lstm(np.stack([mel[start : start + PARTIAL] for start in starts]).astype(np.float32), weights)
+    with threadpool_limits(1, "blas"):  # its products are small: more threads wait for one another
+        last = lstm(np.stack([mel[start : start + PARTIAL] for start in starts]).astype(np.float32), weights)
     partials = np.maximum(last @ weights["linear.weight"].T + weights["linear.bias"], 0)
     return _unit(_unit(partials).mean(axis=0))
 

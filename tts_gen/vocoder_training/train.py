@@ -66,7 +66,7 @@ def train(store: FeatureStore, run: Path, s: Settings) -> None:
     run.mkdir(parents=True, exist_ok=True)
     mine = (jax.process_index(), jax.process_count())
     with nullcontext() if mine[0] else locked(run):
-        _check_resumable(run, s)
+        _check_resumable(run, s, store)
         mels = {name: _mels(s, store, name, run) for name in ("train", "val")}
         batches, val = (
             Segments(store, name, s.batch, s.frames, s.train.seed, of, *mine) for name, of in mels.items()
@@ -136,18 +136,20 @@ def _mels(s: Settings, store: FeatureStore, split: str, run: Path) -> Sequence[n
 
 def _kept(s: Settings) -> dict:
     """What must not change when a training goes on, as JSON has it."""
-    free = ("steps", "log_every", "save_every", "sample_every")
     values = json.loads(json.dumps(dataclasses.asdict(s)))
-    return values | {"train": {name: x for name, x in values["train"].items() if name not in free}}
+    free = ("steps", "log_every", "save_every", "sample_every")
+    return {name: x for name, x in (values.pop("train") | values).items() if name not in free}
 
 
-def _check_resumable(run: Path, s: Settings) -> None:
-    path, now = run / SETTINGS, _kept(s)
-    flat_of = lambda kept: kept["train"] | kept  # noqa: E731
-    before, asked = flat_of(read_json(path)) if path.exists() else flat_of(now), flat_of(now)
-    for name in asked.keys() - {"train"}:
-        if before.get(name) != asked[name]:
-            raise UserError(
-                f"{path}: {name} is {before.get(name)} there but {asked[name]} now; give the old value, or another OUT"
+def _check_resumable(run: Path, s: Settings, store: FeatureStore) -> None:
+    path, now = run / SETTINGS, _kept(s) | {"index_sha256": store.fingerprint}
+    before = read_json(path) if path.exists() else now
+    for name, value in now.items():
+        if before.get(name) != value:
+            known = (
+                "it is of another corpus, or of one that changed since"
+                if name == "index_sha256"
+                else (f"{name} is {before.get(name)} there but {value} now")
             )
+            raise UserError(f"{path}: {known}; give what it was started with, or another OUT")
     write_json(path, now)
