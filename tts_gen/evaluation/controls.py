@@ -61,8 +61,10 @@ def l2_plus_noise(
 
     Its marginal std and histogram are nearly the oracle's although it knows nothing that L2 does not: only metrics on
     which it loses (best-of-K, differences, bits per dimension) tell a model from noise."""
-    noise = np.random.default_rng(seed).standard_normal((samples, *prediction.shape)) * calibration.residual_std
-    return _prosody(oracle, prediction + noise, frames)
+    noise = np.random.default_rng(seed).standard_normal((samples, *prediction.shape))
+    noise *= calibration.residual_std  # in place: of many utterances these are the largest arrays
+    noise += prediction
+    return _prosody(oracle, noise, frames)
 
 
 def l2_plus_ar_noise(
@@ -81,7 +83,9 @@ def l2_plus_ar_noise(
             innovation = noise[:, positions, channel]
             innovation[:, 1:] *= np.sqrt(1 - lag**2)  # the first is stationary already
             noise[:, positions, channel] = signal.lfilter([1], [1, -lag], innovation, axis=1)
-    return _prosody(oracle, prediction + noise * calibration.residual_std, frames)
+    noise *= calibration.residual_std
+    noise += prediction
+    return _prosody(oracle, noise, frames)
 
 
 def l2_rescaled(oracle: Prosody, prediction: np.ndarray, calibration: Calibration, frames: Frames) -> Prosody:

@@ -15,6 +15,7 @@ import numpy as np
 from tts_gen.batches import whole_batches
 from tts_gen.evaluation.bootstrap import DRAWS, draws, group_sums, interval
 from tts_gen.evaluation.generate import identity_of
+from tts_gen.evaluation.grouping import grouped
 from tts_gen.evaluation.rows import make_row
 from tts_gen.evaluation.split import Split
 from tts_gen.runs import Run
@@ -63,9 +64,9 @@ def row_of(
         why = f"the likelihood of {lost} of {len(nats)} utterances is not finite"
         why += " (the ODE's solver ran out of steps, or the network's output is not finite)" if by_ode else ""
         return make_row(identity, feature, "bits_per_dim", None, n=len(groups), why=why)
-    names, group = np.unique(groups, return_inverse=True)
-    sums = [group_sums(x[:, None], group, len(names)) for x in (-nats / np.log(2), dimensions)]
-    estimate = interval(lambda bits, d: (bits / d)[..., 0], sums, draws(len(names), DRAWS, seed))
+    group, n_groups = grouped(groups)
+    sums = [group_sums(x[:, None], group, n_groups) for x in (-nats / np.log(2), dimensions)]
+    estimate = interval(lambda bits, d: (bits / d)[..., 0], sums, draws(n_groups, DRAWS, seed))
     if error.any():
         of_trace = np.sqrt(np.sum(error**2)) / dimensions.sum() / np.log(2)
         log.info("%s: standard error of the ODE's trace %.2g bits per dimension", run.path.name, of_trace)
