@@ -13,16 +13,11 @@ import jax
 import numpy as np
 
 from tts_gen.config import Audio
-from tts_gen.vocoders.hifigan import V3_DILATIONS, V3_KERNELS, Generator
+from tts_gen.vocoders.hifigan import VERSIONS
 from tts_gen.vocoders.vocos import Vocos
 from tts_gen.vocoders.windows import Windowed
 
-NETWORKS = {
-    "v1": Generator(),
-    "v2": Generator(channels=128),
-    "v3": Generator(256, (8, 8, 4), (16, 16, 8), V3_KERNELS, V3_DILATIONS, paired=False),
-    "vocos": Vocos(),
-}
+NETWORKS = VERSIONS | {"vocos": Vocos()}
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from tts_gen.features.writer import write_store
 from tts_gen.vocoder_training import gan, norms
 from tts_gen.vocoder_training.discriminators import PERIOD_LAYERS, SCALE_LAYERS, Discriminators
 from tts_gen.vocoder_training.segments import SILENCE, Segments
-from tts_gen.vocoder_training.train import NEW, Settings, starting, train
+from tts_gen.vocoder_training.train import Settings, starting, train
 from tts_gen.vocoders import hifigan
 
 NARROW = 8
@@ -328,9 +328,9 @@ def test_nothing_is_made_of_a_wrong_start(store, tmp_path):
 def test_new_generators_are_the_papers():
     """Parameters by the paper's table 1: 13.92, 0.92 and 1.46 millions."""
     for name, millions in (("v1", 13.92), ("v2", 0.92), ("v3", 1.46)):
-        shapes = jax.eval_shape(NEW[name].init, KEY, np.zeros((1, 4, 80)), np.ones((1, 4), bool))
+        shapes = jax.eval_shape(hifigan.VERSIONS[name].init, KEY, np.zeros((1, 4, 80)), np.ones((1, 4), bool))
         assert sum(np.prod(x.shape) for x in jax.tree.leaves(shapes)) / 1e6 == pytest.approx(millions, abs=0.008)
-        assert NEW[name].hop == 256
+        assert hifigan.VERSIONS[name].hop == 256
 
 
 def test_other_settings_and_corpora_do_not_go_on(run, store, start, tmp_path):

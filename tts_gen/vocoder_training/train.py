@@ -25,12 +25,6 @@ from tts_gen.vocoders.windows import Windowed
 
 log = logging.getLogger(__name__)
 
-NEW = {
-    "v1": hifigan.Generator(),
-    "v2": hifigan.Generator(channels=128),
-    "v3": hifigan.Generator(256, (8, 8, 4), (16, 16, 8), hifigan.V3_KERNELS, hifigan.V3_DILATIONS, paired=False),
-}
-"""generators that are not trained yet, by the paper's names"""
 HEARD = 2
 """utterances of val that TensorBoard plays"""
 RESULT, SETTINGS = "generator.npz", "vocoder.json"
@@ -41,7 +35,7 @@ class Settings:
     """One training. What changes no step may change when it goes on."""
 
     start: str = "hifigan"
-    """a vocoder's file, hifigan, or one of NEW"""
+    """a vocoder's file, hifigan, or one of hifigan.VERSIONS, new"""
     mels: str = ""
     """acoustic run whose mels are given to the generator; the recordings' own if empty"""
     temperature: float = 1.0
@@ -90,14 +84,12 @@ def train(store: FeatureStore, run: Path, s: Settings) -> None:
 def starting(name: str, audio: Audio) -> tuple[hifigan.Generator, dict | None]:
     """The generator, and the parameters that it starts from; None of a new one. Raises UserError for a name or file
     that is none, and for mels of another definition."""
-    if name in NEW:
-        if NEW[name].hop != audio.hop:
-            raise UserError(
-                f"--from {name}: it makes {NEW[name].hop} samples a frame, but the mels' hop is {audio.hop}"
-            )
-        return NEW[name], None
+    if new := hifigan.VERSIONS.get(name):
+        if new.hop != audio.hop:
+            raise UserError(f"--from {name}: it makes {new.hop} samples a frame, but the mels' hop is {audio.hop}")
+        return new, None
     if name != "hifigan" and not Path(name).is_file():
-        raise UserError(f"--from {name}: neither a checkpoint file nor one of hifigan, {', '.join(NEW)}")
+        raise UserError(f"--from {name}: neither a checkpoint file nor one of hifigan, {', '.join(hifigan.VERSIONS)}")
     vocoder = hifigan.load(None if name == "hifigan" else name, audio)
     return vocoder.network, vocoder.params["params"]
 

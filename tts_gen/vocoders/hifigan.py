@@ -110,6 +110,14 @@ class Generator(nn.Module):
         return math.ceil(frames + 3 / samples_per_frame)  # conv_post
 
 
+VERSIONS = {
+    "v1": Generator(),
+    "v2": Generator(channels=128),
+    "v3": Generator(256, (8, 8, 4), (16, 16, 8), V3_KERNELS, V3_DILATIONS, paired=False),
+}
+"""the paper's"""
+
+
 def _conv(
     channels: int, kernel: int, name: str, dilation: int = 1, precision: jax.lax.Precision | None = None
 ) -> nn.Conv:
