@@ -181,6 +181,14 @@ def test_a_run_goes_on_and_tells_other_weights_and_changed_stores(folder, source
         FeatureStore(tmp_path / "mixed")
 
 
+def test_texts_on_both_sides_are_told(folder, sources, tmp_path, caplog):
+    mix(tmp_path / "mixed", [(str(folder / name), 1.0) for name in NAMES])
+    trained = {e.text for s in sources for e in s.index if e.split == "train"}
+    held_out = [e for s in sources for e in s.index if e.split != "train"]
+    known = sum(e.text in trained for e in held_out)
+    assert known and f"{known} of {len(held_out)} held-out utterances have a text" in caplog.text
+
+
 def test_a_folder_of_corpora_moves_with_its_mixture(folder, store, tmp_path):
     shutil.copytree(folder, tmp_path / "elsewhere" / "corpora")
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "corpora" / "mixed")

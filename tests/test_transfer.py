@@ -112,6 +112,20 @@ def test_a_speaker_that_was_never_trained_is_told(other, tmp_path, capsys):
     assert "No training utterance is of the speaker unknown" in capsys.readouterr().out
 
 
+def test_a_corpus_that_moved_is_named_by_own(runs, store, other, tmp_path, capsys, monkeypatch):
+    write_untrained(small_config("prosody", "regression", store.root), store, tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config["data"]["features"] = str(tmp_path / "gone")
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    arguments = ["transfer", str(tmp_path / "run"), "--features", str(other.root), "--out", str(tmp_path / "out")]
+    assert doors.evaluate(arguments) == command.FAILED
+    assert "(of transfer, --own DIR)" in capsys.readouterr().err
+    assert doors.evaluate([*arguments, "--own", str(store.root)]) == command.DONE
+    (tmp_path / other.root.name).symlink_to(store.root)
+    assert doors.evaluate([*arguments, "--own", str(tmp_path / other.root.name)]) == command.FAILED
+    assert "have one name" in capsys.readouterr().err
+
+
 def test_intervals_of_differences_cover_the_truth():
     """Of two means of 40 Gaussian values, each with its own 95 % interval: 1,000 times."""
     rng, covered = np.random.default_rng(0), 0

@@ -164,7 +164,7 @@ def _evaluate(arguments: Sequence[str]) -> None:
         options.samples,
         options.split,
         options.seed,
-        features=None if study and STUDIES[study].elsewhere else options.features,
+        features=options.own if study and STUDIES[study].elsewhere else options.features,
         solver={name: value for name, value in given.items() if value is not None},
         ode_likelihood=options.ode_likelihood,
         mel_temperatures=options.mel_temperatures,

@@ -135,6 +135,6 @@ def _trained_on(run: Run) -> str:
     if not is_address(features) and not Path(features).is_dir():
         raise UserError(
             f"{run.path} was trained on the features {features}, which are not there (seen from {Path.cwd()}): name "
-            "those to evaluate on with --features DIR"
+            "those to evaluate on with --features DIR (of transfer, --own DIR)"
         )
     return features

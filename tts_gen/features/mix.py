@@ -110,6 +110,10 @@ def mix(root: str | Path, asked: Sequence[tuple[str, float]], console: Console |
     for name, store, rate, n in zip(names, stores, mixture.rates, drawn, strict=True):
         log.info("%s: %d training utterances, each drawn %.4g times an epoch: %.1f %% of those that training draws",
                  name, len(store.split("train")), rate, 100 * n / sum(drawn))  # fmt: skip
+    trained = {e.text for e in index if e.split == "train"}
+    held_out = [e for e in index if e.split != "train"]
+    if known := sum(bool(e.text) and e.text in trained for e in held_out):
+        log.warning("%d of %d held-out utterances have a text that some corpus trains on", known, len(held_out))
     return mixture
 
 

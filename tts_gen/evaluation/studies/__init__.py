@@ -65,6 +65,7 @@ STUDIES = {
         {
             "--temperature": TEMPERATURE,
             "--speaker": {"default": "unknown", "help": "one of the runs', which they answer as there"},
+            "--own": {"metavar": "DIR", "help": "the runs' own corpus, if it is not where the first was trained on it"},
         },
         elsewhere=True,
     ),

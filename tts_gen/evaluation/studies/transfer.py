@@ -89,6 +89,9 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
         raise UserError("give prosody or acoustic runs: joint runs have no corpus of their own here")
     runs[0].inventory.speaker_id(options.speaker)
     there = replace(c, out=c.out / "elsewhere", store=FeatureStore(options.features))
+    home, abroad = c.store.root, there.store.root
+    if home.name == abroad.name and home != abroad:
+        raise UserError(f"{home} and {abroad} have one name, by which rows and tables tell corpora apart; rename one")
     if there.store.stats.energy_mean is None and any(run.config.energy for run in runs):
         raise UserError(f"{there.store.root}: has no statistics of energy, which some of the runs have; give the same "
                         "tts-gen prepare command again, which adds them")  # fmt: skip
@@ -98,7 +101,7 @@ def study(c: Comparison, options: argparse.Namespace) -> Study:
     if options.speaker not in (e.speaker for e in Split.read(c.store, "train").entries):
         told.append(f"No training utterance is of the speaker {options.speaker}: what the runs do for it was not "
                     f"learnt. --speaker may be one of {', '.join(runs[0].inventory.speakers)}.")  # fmt: skip
-    home, abroad = c.store.root.name, there.store.root.name
+    home, abroad = home.name, abroad.name
     found, tables, answer = [], [], told
     for task, columns in COLUMNS.items():
         cells = []
