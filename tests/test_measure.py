@@ -97,7 +97,7 @@ def test_no_file_at_all(files, tmp_path):
     with (tmp_path / "array.npz").open("wb") as file:
         np.save(file, np.ones(3))
     for name in ("none.npz", "text.npz", "array.npz"):
-        with pytest.raises(UserError, match=f"{name}: cannot be read"):
+        with pytest.raises(UserError, match=f"{name}: (cannot be read|lacks .* no named arrays)"):
             rows_of_files(ref, tmp_path / name, FRAME)
 
 
