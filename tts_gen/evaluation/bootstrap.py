@@ -82,15 +82,13 @@ def spread(values: np.ndarray) -> tuple[float, float]:
 
 
 def interval(
-    statistic: Callable[..., np.ndarray], sums: Sequence[np.ndarray], weights: np.ndarray, divergence: bool = False,
-    root: bool = False,
-) -> Estimate:  # fmt: skip
+    statistic: Callable[..., np.ndarray], sums: Sequence[np.ndarray], weights: np.ndarray, divergence: bool = False
+) -> Estimate:
     """The statistic and its interval by the studentised bootstrap over groups (`margin`).
 
     statistic maps weighted sums [R, ...], one for each of `sums` [G, ...], to [R]; weights [R, G] are `draws`. A
     divergence is never negative, and its interval is cut at 0 (at the value, where a correction has taken that below
     0). It is biased upwards by sampling noise: the interval is that of its mean over evaluations of the same size.
-    The root of a mean square is skewed where squares have long tails: its interval is symmetric about its logarithm.
     Fewer than two groups, or a value that is not finite without one of them: no interval (NaN)."""
     whole = [s.sum(axis=0, keepdims=True) for s in sums]
     value = float(statistic(*whole)[0])
@@ -103,8 +101,6 @@ def interval(
         return Estimate(value, np.nan, np.nan)
     influence = (len(without) - 1) * (without.mean() - without)
     half = margin(influence, studentised(influence, weights))
-    if root and value > 0:
-        return Estimate(value, value * np.exp(-half / value), value * np.exp(half / value), Groups(influence, alone))
     low = max(value - half, min(value, 0)) if divergence else value - half
     return Estimate(value, low, value + half, Groups(influence, alone))
 

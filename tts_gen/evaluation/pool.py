@@ -54,7 +54,7 @@ class Pool:
         self.weights = draws(self.n_groups, n_boot, seed)
 
     def std(self, scale: np.ndarray | float = 1.0) -> Estimate:
-        return self._mean_over_samples(metrics.std_of, *self._moments((self.x.T * scale).T), root=True)
+        return self._mean_over_samples(metrics.std_of, *self._moments((self.x.T * scale).T))
 
     def std_ratio(self) -> Estimate:
         count, *x = self._moments(self.x)
@@ -74,7 +74,7 @@ class Pool:
     def rmse(self, scale: np.ndarray | float = 1.0) -> Estimate:
         error = ((self.x - self.y).T * scale).T
         return self._mean_over_samples(
-            lambda c, e: np.sqrt(e / c), self._sums(np.ones_like(self.y)), self._sums(error**2), root=True
+            lambda c, e: np.sqrt(e / c), self._sums(np.ones_like(self.y)), self._sums(error**2)
         )
 
     def mae(self, scale: np.ndarray | float = 1.0) -> Estimate:
@@ -164,8 +164,8 @@ class Pool:
         sums = [group_sums(t, group, self.n_groups) for t in (terms, np.ones(len(terms)))]
         return interval(metrics.ratio, sums, self.weights)
 
-    def _mean_over_samples(self, statistic, *sums: np.ndarray, root: bool = False) -> Estimate:
-        return interval(lambda *a: statistic(*a).mean(axis=-1), sums, self.weights, root=root)
+    def _mean_over_samples(self, statistic, *sums: np.ndarray) -> Estimate:
+        return interval(lambda *a: statistic(*a).mean(axis=-1), sums, self.weights)
 
     def _over_halves(self, statistic, p: np.ndarray, q: np.ndarray) -> Estimate:
         return over_halves(statistic, p, q, halves(self.n_groups, SPLITS, self.seed))
