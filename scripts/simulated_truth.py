@@ -12,9 +12,10 @@ the group's scale, is known; A correlates the two. So log-f0 has two modes, posi
 a group are not independent, and E[y | known] = m + (2 p - 1) M, which is what L2 regression predicts.
 
 Checked, and exit code 1 if one fails:
-1. 95 % intervals cover the truth in 92 to 98 % of the evaluations, within two standard errors of that share: the value of an endless corpus; of divergences,
-   whose small-sample bias is part of them, the mean over evaluations. Stated apart: divergences of the true sampler,
-   which are near 0, and third and fourth moments of durations, too skewed themselves for any such interval.
+1. 95 % intervals cover the truth in 92 to 98 % of the evaluations, within two standard errors of that share: the value
+   of an endless corpus; of divergences, whose small-sample bias is part of them, the mean over evaluations. Stated
+   apart: divergences of the true sampler, which are near 0, and third and fourth moments of durations, too skewed
+   themselves for any such interval.
 2. Paired tests tell two draws of the true sampler apart in no more than 8 % of the evaluations.
 3. L2's std ratio equals theory's, sqrt(Var E[y | known] / Var y).
 4. The right density has the fewest bits per dimension, by paired tests, and wrong ones come in their order.
