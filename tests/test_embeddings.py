@@ -1,4 +1,4 @@
-"""Speaker embeddings from a embeddings_file, which stand for the table of speakers: files, batches, models."""
+"""Speaker embeddings from a file, which stand for the table of speakers: files, batches, models."""
 
 import functools
 import itertools

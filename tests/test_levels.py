@@ -143,10 +143,9 @@ def test_a_store_without_frames_is_told(store, tmp_path):
              for s in ("train", "val", "test") for i in range(4)]  # fmt: skip
     write_store(tmp_path / "old", AUDIO, [(u, replace(r, contour=None)) for u, r in items])
     old = FeatureStore(tmp_path / "old")
-    store.check_contours()
     config = small_config("contour", "regression", old.root)
-    for refused in (old.check_contours, lambda: fit.train(config, tmp_path / "run")):
-        with pytest.raises(UserError, match=r"00000\.array_record was prepared before the f0 of frames was kept"):
+    for refused in (lambda: TrainingBatches(old, config)[0], lambda: fit.train(config, tmp_path / "run")):
+        with pytest.raises(UserError, match="old was prepared before the f0 of frames was kept"):
             refused()
 
 

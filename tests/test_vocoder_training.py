@@ -5,6 +5,7 @@ import logging
 import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ import pytest
 import soundfile
 from models import AUDIO, make_store, simulated, small_config, write_untrained
 
-from tts_gen import cli, command, vocoders
+from tts_gen import cli, command, runs, vocoders
 from tts_gen.config import Audio, UserError
 from tts_gen.corpora import Utterance
 from tts_gen.features.mel import log_mel
@@ -325,6 +326,42 @@ def test_nothing_is_made_of_a_wrong_start(store, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_mels_are_of_a_fitting_acoustic_run(store, start, tmp_path):
+    other = make_store(tmp_path / "other")
+    for name, of in (("prosody", store), ("acoustic", other)):
+        write_untrained(small_config(name, features=of.root), of, tmp_path / name)
+    for name, message in (("prosody", "is a prosody run; give an acoustic one"), ("acoustic", "has other phonemes")):
+        with pytest.raises(UserError, match=message):
+            train(store, tmp_path / "run", settings(start, 1, mels=str(tmp_path / name)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(store, start, run, tmp_path):
+    write_untrained(small_config("acoustic", features=store.root), store, tmp_path / "acoustic")
+    with pytest.raises(UserError, match="holds something else"):
+        train(store, tmp_path / "acoustic", settings(start, 1))
+    with pytest.raises(UserError, match="holds a vocoder: give it as --vocoder .*generator.npz"):
+        runs.load(run)
+
+
+def test_samples_are_of_what_can_be_read(store, tmp_path):
+    segments, path = Segments(store, "val", 1, FRAMES, 0), store.root / "val0.wav"
+    path.rename(store.root / "away.wav")
+    try:
+        assert [name for name, _ in segments.first(2)] == ["val1", "val2"]
+    finally:
+        (store.root / "away.wav").rename(path)
+
+
+@pytest.mark.parametrize("name", ["hifigan/g_00000001", "hifigan_v3/g_v3"])
+def test_what_is_saved_is_what_was_read(name, tmp_path):
+    before = hifigan.load(Path(__file__).parent / "golden" / name)
+    hifigan.save(tmp_path / "generator.npz", before.network, before.params["params"], before.audio)
+    after = vocoders.load(str(tmp_path / "generator.npz"))
+    assert after.network == before.network and after.audio == before.audio
+    jax.tree.map(np.testing.assert_array_equal, after.params, before.params)
+
+
 def test_new_generators_are_the_papers():
     """Parameters by the paper's table 1: 13.92, 0.92 and 1.46 millions."""
     for name, millions in (("v1", 13.92), ("v2", 0.92), ("v3", 1.46)):
@@ -334,7 +371,7 @@ def test_new_generators_are_the_papers():
 
 
 def test_other_settings_and_corpora_do_not_go_on(run, store, start, tmp_path):
-    with pytest.raises(UserError, match=r"batch is 4 there but 8 now"):
+    with pytest.raises(UserError, match="batch changed from 4 to 8 since"):
         train(store, run, settings(start, 3, batch=8))
-    with pytest.raises(UserError, match="it is of another corpus"):
+    with pytest.raises(UserError, match="the corpus changed since"):
         train(make_store(tmp_path / "other"), run, settings(start, 3))

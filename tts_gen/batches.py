@@ -134,6 +134,8 @@ def collate(
     if stand_in is None:
         raise UserError(f"{store.root}: none of its utterances can be used; see above")
     utterances = [stand_in if u is None else u for u in found]
+    for u in utterances if config.task == "contour" else ():
+        store.check_contour(u)
     if config.task == "prosody":
         batch = prosody_batch(utterances, store.stats, bucket)
     else:

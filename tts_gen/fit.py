@@ -43,8 +43,6 @@ def train(c: Config, run: Path, inspect: Callable | None = None) -> None:
         error, model = "", None
         try:
             store = open_store(c.data)
-            if c.task == "contour":
-                store.check_contours()
             if store.embeddings:
                 store.embeddings.check(store, ("train", "val"))
             task = tasks.build(c, store.inventory, store.stats)

@@ -140,6 +140,8 @@ def load(run: str | Path, overrides: dict[str, Any] | None = None, guidance: flo
             f"{run} is not a run directory (config.json is missing); train one: python train.py CONFIG --workdir {run}"
         )
     values = read_json(run / "config.json")
+    if (run / "generator.npz").is_file():
+        raise UserError(f"{run} holds a vocoder: give it as --vocoder {run / 'generator.npz'}")
     cls = Joint if values.get("task") == "joint" else Config
     c = config_from_dict(values, str(run / "config.json"), cls)
     if overrides:

@@ -71,8 +71,11 @@ def levels(c: Comparison, split: Split, oracle: Prosody, temperature: float) -> 
 
 def _contours(split: Split, c: Comparison) -> np.ndarray:
     """[T of all utterances] normalised by speaker, NaN where unvoiced."""
-    c.store.check_contours()
-    return np.concatenate([c.store.stats.normalise_log_f0(u.contour, np.asarray(u.speaker)) for u in split.utterances])
+    found = []
+    for u in split.utterances:
+        c.store.check_contour(u)
+        found.append(c.store.stats.normalise_log_f0(u.contour, np.asarray(u.speaker)))
+    return np.concatenate(found)
 
 
 def _whole(oracle: Prosody) -> np.ndarray:

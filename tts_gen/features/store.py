@@ -96,12 +96,11 @@ class FeatureStore:
             raise UserError(f"{self.root}: no split {name!r}; it has {', '.join(self.index.splits)}")
         return self.index.splits[name]
 
-    def check_contours(self) -> None:
-        """Raises UserError where records lack the f0 of frames. Those of a shard are of one version of `prepare`."""
-        for shard, position in {e.shard: i for i, e in enumerate(self.index)}.items():
-            if self.read([position])[0].contour is None:
-                raise UserError(f"{self.root}: {shard} was prepared before the f0 of frames was kept; prepare it anew, "
-                                "in a new folder (and mix again, where it is of a mixture)")  # fmt: skip
+    def check_contour(self, u: Features) -> None:
+        """Raises UserError where an utterance of this store lacks the f0 of frames."""
+        if u.contour is None:
+            raise UserError(f"{self.root} was prepared before the f0 of frames was kept, at least in part; prepare it "
+                            "anew, in a new folder (and mix again, where it is mixed)")  # fmt: skip
 
     def read(self, positions: Sequence[int]) -> list[Features]:
         """Features at positions of the index. Raises UserError naming an utterance whose record is damaged."""

@@ -30,7 +30,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     sub.add_argument("--narrow", type=command.count, default=1, choices=(1, 2, 4, 8), help=narrow)
     sub.add_argument("--steps", type=command.count, default=10000)
     sub.add_argument("--learning-rate", type=command.positive, default=2e-4)
-    sub.add_argument("--save-every", type=command.count, default=1000, metavar="STEPS", help="and validate")
+    saved = "between validations, each with a checkpoint, and sound in TensorBoard"
+    sub.add_argument("--save-every", type=command.count, default=1000, metavar="STEPS", help=saved)
     sub.add_argument("--log-every", type=command.count, default=50, metavar="STEPS")
     sub.add_argument("--seed", type=command.whole, default=0)
     shared = sub.add_argument_group("several processes")
@@ -48,6 +49,6 @@ def _train(options: argparse.Namespace) -> None:
     given = vars(options)
     s = Settings(**{name: given[name] for name in ("start", "mels", "temperature", "batch", "frames", "narrow")})
     loop = {name: given[name] for name in ("steps", "learning_rate", "save_every", "log_every", "seed")}
-    s = replace(s, train=replace(s.train, **loop))
+    s = replace(s, train=replace(s.train, **loop, sample_every=options.save_every))
     with parallel.processes(options.coordinator, options.processes, options.process):
         train(FeatureStore(options.store), options.out, s)

@@ -1,5 +1,6 @@
 """Stretches of recordings with their mels: a batch is a function of its step, as those of the acoustic models are."""
 
+import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from tts_gen.batches import process_rows, read_ahead
+from tts_gen.batches import process_rows, read_ahead, readable
 from tts_gen.config import UserError
 from tts_gen.features import mel
+from tts_gen.features.index import Entry
 from tts_gen.features.sound import Unusable, load
 from tts_gen.features.store import FeatureStore
 from tts_gen.stream import shuffled
@@ -37,7 +39,7 @@ class Segments:
         self, store: FeatureStore, split: str, batch: int, frames: int, seed: int,
         mels: Sequence[np.ndarray] | None = None, process: int = 0, processes: int = 1,
     ):  # fmt: skip
-        self.store, self.entries = store, [store.index[p] for p in store.split(split)]
+        self.store, self.positions = store, store.split(split)
         self.batch, self.frames, self.seed, self.mels = batch, frames, seed, mels
         self.mine = process_rows(batch, process, processes)
         self.told: set[str] = set()
@@ -57,12 +59,18 @@ class Segments:
 
     def ids(self, step: int) -> list[str]:
         """Utterances in the global batch of a step."""
-        return [self.entries[place].id for _, place in self._places(step)]
+        return [self._entry(place).id for _, place in self._places(step)]
+
+    def first(self, count: int) -> Iterator[tuple[str, np.ndarray]]:
+        """Id and mel [T, M] of the first that can be read."""
+        places = (place for place in range(len(self.positions)) if self._readable(place))
+        for place in itertools.islice(places, count):
+            yield self._entry(place).id, self.read(place)[1]
 
     def held_out(self) -> Iterator[Arrays]:
         """This process's rows of batches of the split's first VALIDATED utterances, the same each time; rows of weight
         0 fill the last."""
-        places = range(min(VALIDATED, len(self.entries)))
+        places = range(min(VALIDATED, len(self.positions)))
         for first in range(0, len(places), self.batch):
             mine = range(first, first + self.batch)[self.mine]
             rows = [self._row(place, (self.seed, 3, place)) for place in mine if place < len(places)]
@@ -70,24 +78,32 @@ class Segments:
 
     def _places(self, step: int) -> list[tuple[int, int]]:
         """(row, utterance)"""
-        n, entries = len(self.entries), range(step * self.batch, (step + 1) * self.batch)
+        n, entries = len(self.positions), range(step * self.batch, (step + 1) * self.batch)
         return [(row, int(shuffled((self.seed, 1, i // n), n)[i % n])) for row, i in enumerate(entries)]
 
+    def _entry(self, place: int) -> Entry:
+        return self.store.index[self.positions[place]]
+
     def _row(self, place: int, seed: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-        for i in range(len(self.entries)):
-            place_now = (place + i) % len(self.entries)
-            try:
-                return self._stretch(*self.read(place_now), np.random.default_rng(seed))
-            except Unusable as error:
-                entry = self.entries[place_now]
-                if entry.id not in self.told:
-                    self.told.add(entry.id)
-                    log.warning("%s (%s) is left out: %s: %s", entry.id, entry.audio, error.reason, error.detail)
+        n = len(self.positions)
+        for candidate in range(place, place + n):
+            if found := self._readable(candidate % n):
+                return self._stretch(*found, np.random.default_rng(seed))
         raise UserError(f"{self.store.root}: none of its recordings can be used; see above")
+
+    def _readable(self, place: int) -> tuple[np.ndarray, np.ndarray] | None:
+        try:
+            return self.read(place)
+        except Unusable as error:
+            entry = self._entry(place)
+            if entry.id not in self.told:
+                self.told.add(entry.id)
+                log.warning("%s (%s) is left out: %s: %s", entry.id, entry.audio, error.reason, error.detail)
+            return None
 
     def read(self, place: int) -> tuple[np.ndarray, np.ndarray]:
         """A whole utterance: wave [T * hop] and mel [T, M]. Raises Unusable."""
-        entry, audio = self.entries[place], self.store.audio
+        entry, audio = self._entry(place), self.store.audio
         recording = load(Path(entry.audio))
         wave = soxr.resample(recording.wave, recording.rate, audio.sample_rate).astype(np.float32)
         try:
@@ -96,21 +112,23 @@ class Segments:
             raise Unusable("too short", str(error)) from error
         if self.mels is None:
             return wave[: len(own) * audio.hop], own
-        stored = self.store.read([self.store.split(entry.split)[place]])[0].mel
-        if stored.shape != own.shape or np.abs(stored - own).mean() > SAME:
+        stored = readable(self.store, self.positions[place])
+        if stored is None:
+            raise Unusable("damaged record", "the store cannot say whether the mel is of this recording")
+        if stored.mel.shape != own.shape or np.abs(stored.mel - own).mean() > SAME:
             raise Unusable("other recording", "its mel is not the one in the store, which was prepared from another, "
                            "or with --trim or --loudness; prepare without, or train without --mels")  # fmt: skip
         return wave[: len(own) * audio.hop], self.mels[place]
 
-    def _stretch(self, wave: np.ndarray, mel: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _stretch(self, wave: np.ndarray, frames: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """At a random place; silence follows what is shorter."""
-        lacking, hop = max(self.frames - len(mel), 0), self.store.audio.hop
+        lacking, hop = max(self.frames - len(frames), 0), self.store.audio.hop
         if lacking:
             wave = np.pad(wave, (0, lacking * hop))
-            mel = np.pad(mel, ((0, lacking), (0, 0)), constant_values=SILENCE)
-        first = rng.integers(len(mel) - self.frames + 1)
+            frames = np.pad(frames, ((0, lacking), (0, 0)), constant_values=SILENCE)
+        first = rng.integers(len(frames) - self.frames + 1)
         end = first + self.frames
-        return wave[first * hop : end * hop], mel[first:end].astype(np.float32)
+        return wave[first * hop : end * hop], frames[first:end].astype(np.float32)
 
 
 def _stacked(rows: Sequence[tuple[np.ndarray, np.ndarray]], count: int, weighed: int | None = None) -> Arrays:

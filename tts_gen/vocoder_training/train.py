@@ -4,8 +4,7 @@
 import dataclasses
 import json
 import logging
-from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,15 +12,17 @@ import jax
 import numpy as np
 
 from tts_gen import parallel, training
-from tts_gen.checkpoint import Checkpoints, saved_steps
+from tts_gen.checkpoint import Checkpoints, folder_of, saved_steps
 from tts_gen.config import Audio, Stopped, Train, UserError
 from tts_gen.features.files import locked, read_json, write_json
 from tts_gen.features.store import FeatureStore
 from tts_gen.vocoder_training import gan, norms
 from tts_gen.vocoder_training.discriminators import Discriminators
+from tts_gen.vocoder_training.mels import GeneratedMels
 from tts_gen.vocoder_training.segments import Segments
 from tts_gen.vocoders import hifigan
 from tts_gen.vocoders.windows import Windowed
+from tts_gen.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -53,24 +54,32 @@ class Settings:
 
 def train(store: FeatureStore, run: Path, s: Settings) -> None:
     """Trains in the directory `run`, or goes on there, in every process alike. Raises UserError, Stopped."""
-    generator, start = starting(s.start, store.audio)
-    if s.batch % jax.device_count():
-        raise UserError(f"--batch {s.batch} does not divide over {jax.device_count()} devices; give a multiple")
-    parallel.check_same({"OUT": str(run)} | _kept(s))
-    run.mkdir(parents=True, exist_ok=True)
-    mine = (jax.process_index(), jax.process_count())
-    with nullcontext() if mine[0] else locked(run):
-        _check_resumable(run, s, store)
-        mels = {name: _mels(s, store, name, run) for name in ("train", "val")}
-        batches, val = (
-            Segments(store, name, s.batch, s.frames, s.train.seed, of, *mine) for name, of in mels.items()
-        )  # fmt: skip
+    parallel.check_same({"OUT": str(run)} | dataclasses.asdict(s))
+    mine, error, given = (jax.process_index(), jax.process_count()), "", None
+    with ExitStack() as stack:
+        try:
+            generator, start = starting(s.start, store.audio)
+            if s.batch % jax.device_count():
+                raise UserError(f"--batch {s.batch} does not divide over {jax.device_count()} devices; give a multiple")
+            given = GeneratedMels(store, run, s.mels, s.temperature, s.train.seed) if s.mels else None
+            kept = _kept(s) | {"mels_of": given and given.identity, "index_sha256": store.fingerprint}
+            run.mkdir(parents=True, exist_ok=True)
+            if not mine[0]:
+                stack.enter_context(locked(run))
+            _check_folder(run, kept)
+        except (UserError, OSError) as found:
+            error = str(found)
+        parallel.agree(error)
+        mels = {name: given.of(name, *mine) if given else None for name in ("train", "val")}
+        batches, val = (Segments(store, name, s.batch, s.frames, s.train.seed, of, *mine) for name, of in mels.items())
+        if not mine[0]:
+            write_json(run / SETTINGS, kept)
         of = gan.Gan(replace(generator, precision=None), Discriminators(s.narrow), store.audio)
 
-        def inspect(params: dict, step: int, writer) -> dict[str, float]:
-            vocoder = _vocoder(generator, params, store.audio)
-            for place in range(min(HEARD, len(val.entries))):
-                writer.audio(step, val.entries[place].id, vocoder(val.read(place)[1]), store.audio.sample_rate)
+        def inspect(params: dict, step: int, writer: Writer) -> dict[str, float]:
+            vocoder = Windowed("hifigan", generator, {"params": norms.joined(params["generator"])}, store.audio)
+            for name, mel in val.first(HEARD):
+                writer.audio(step, name, vocoder(mel), store.audio.sample_rate)
             return {}
 
         try:
@@ -95,35 +104,16 @@ def starting(name: str, audio: Audio) -> tuple[hifigan.Generator, dict | None]:
 
 
 def write_result(run: Path, generator: hifigan.Generator, audio: Audio) -> None:
-    """The generator with the lowest error of mels on val, by the first process. Nothing without a checkpoint."""
-    if jax.process_index() or not saved_steps(Checkpoints(run, reading=True).directory):
+    """The generator of the checkpoint with the lowest error of mels on val, read by all processes and written by the
+    first. Nothing where there is none."""
+    if not saved_steps(folder_of(run)):
         return
     with Checkpoints(run, reading=True) as checkpoints:
         params, step = checkpoints.restore_best()
-    path = run / RESULT
-    hifigan.save(path, generator, jax.tree.map(np.asarray, norms.joined(params["generator"])), audio)
-    log.info("%s: step %d, the lowest error of mels on val; give it as --vocoder %s", path, step, path)
-
-
-def _vocoder(generator: hifigan.Generator, params: dict, audio: Audio) -> Windowed:
-    return Windowed("hifigan", generator, {"params": norms.joined(params["generator"])}, audio)
-
-
-def _mels(s: Settings, store: FeatureStore, split: str, run: Path) -> Sequence[np.ndarray] | None:
-    """Of the acoustic run, from the recordings' prosody; made once, in `run`/mels."""
-    if not s.mels:
-        return None
-    from tts_gen import runs
-    from tts_gen.evaluation.generate import mel_samples
-    from tts_gen.evaluation.split import Split
-
-    source = runs.load(s.mels)
-    if source.config.task != "acoustic":
-        raise UserError(f"--mels {s.mels} is a {source.config.task} run; give an acoustic one")
-    store.audio.check_equal(source.audio, str(store.root), s.mels)
-    tau = s.temperature if source.config.decoder.generative else None
-    log.info("mels of %s for %s, by %s", split, store.root, s.mels)
-    return mel_samples(source, Split.read(store, split), tau, s.train.seed, run / "mels" / split)
+    if jax.process_index() == 0:
+        path = run / RESULT
+        hifigan.save(path, generator, jax.tree.map(np.asarray, norms.joined(params["generator"])), audio)
+        log.info("%s: of step %d; give it as --vocoder %s", path, step, path)
 
 
 def _kept(s: Settings) -> dict:
@@ -133,15 +123,17 @@ def _kept(s: Settings) -> dict:
     return {name: x for name, x in (values.pop("train") | values).items() if name not in free}
 
 
-def _check_resumable(run: Path, s: Settings, store: FeatureStore) -> None:
-    path, now = run / SETTINGS, _kept(s) | {"index_sha256": store.fingerprint}
-    before = read_json(path) if path.exists() else now
+MEANING = {"index_sha256": "the corpus", "mels_of": "the run of --mels"}
+
+
+def _check_folder(run: Path, now: dict) -> None:
+    """Raises UserError for a folder of something else, or of a training that began otherwise."""
+    path = run / SETTINGS
+    if not path.exists() and (run / "config.json").exists():
+        raise UserError(f"{run} holds something else than the training of a vocoder; give another OUT")
+    before = read_json(path) if path.exists() and saved_steps(folder_of(run)) else now
     for name, value in now.items():
         if before.get(name) != value:
-            known = (
-                "it is of another corpus, or of one that changed since"
-                if name == "index_sha256"
-                else (f"{name} is {before.get(name)} there but {value} now")
-            )
-            raise UserError(f"{path}: {known}; give what it was started with, or another OUT")
-    write_json(path, now)
+            how = "" if name in MEANING else f" from {before.get(name)} to {value}"
+            raise UserError(f"{path}: {MEANING.get(name, name)} changed{how} since this training began; give what it "
+                            "began with, or another OUT")  # fmt: skip

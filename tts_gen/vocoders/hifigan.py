@@ -229,6 +229,8 @@ def to_params(weights: Mapping[str, np.ndarray], generator: Generator, audio: Au
     for name, value in weights.items():
         # resblocks.3.convs1.0.bias -> resblocks_3, convs1_0; bias
         *modules, leaf = re.sub(r"\.(\d+)", r"_\1", name).split(".")
+        if np.ndim(value) != (3 if leaf == "weight" else 1) or value.dtype.kind != "f":
+            raise UserError(f"{where}: {name} is {value.dtype} {np.shape(value)}, which no weight of HiFi-GAN is")
         if leaf == "weight":
             value = value[:, :, ::-1].transpose(2, 0, 1) if name.startswith("ups.") else value.transpose(2, 1, 0)
         node = params
@@ -248,6 +250,7 @@ def to_params(weights: Mapping[str, np.ndarray], generator: Generator, audio: Au
 def save(path: Path, generator: Generator, params: dict, audio: Audio) -> None:
     """Writes an .npz that `load` reads, the reference's names and layout, weight normalisation folded, and its
     config.json beside it. `params`: what to_params has in "params"."""
+    write_json(path.with_name("config.json"), _config_of(generator, audio))  # first: weights say less than it
     weights = {}
     for place, value in jax.tree_util.tree_leaves_with_path(params):
         *modules, leaf = (re.sub(r"_(\d+)$", r".\1", key.key) for key in place)
@@ -256,13 +259,17 @@ def save(path: Path, generator: Generator, params: dict, audio: Audio) -> None:
         weights[".".join([*modules, "weight" if leaf == "kernel" else leaf])] = np.ascontiguousarray(value)
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **weights)
-    write_json(path.with_name("config.json"), {
+
+
+def _config_of(generator: Generator, audio: Audio) -> dict:
+    """As the reference's config.json has it."""
+    return {
         "resblock": "1" if generator.paired else "2", "upsample_rates": generator.rates,
         "upsample_kernel_sizes": generator.rate_kernels, "upsample_initial_channel": generator.channels,
         "resblock_kernel_sizes": generator.block_kernels, "resblock_dilation_sizes": generator.block_dilations,
         "sampling_rate": audio.sample_rate, "n_fft": audio.n_fft, "win_size": audio.n_fft, "hop_size": audio.hop,
         "num_mels": audio.n_mels, "fmin": audio.fmin, "fmax": audio.fmax,
-    })  # fmt: skip
+    }  # fmt: skip
 
 
 def _shapes(params: dict) -> dict[str, tuple[int, ...]]:
