@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 from models import AUDIO, make_store, simulated, small_config, write_untrained
+from processes import finish, joined
 
 from tts_gen import cli, command, runs, vocoders
 from tts_gen.config import Audio, UserError
@@ -259,6 +260,20 @@ def test_the_result_is_a_vocoder(run, store, start):
     loaded, before = (vocoders.load(str(path), AUDIO) for path in (run / "generator.npz", start))
     assert loaded.network == GENERATOR and loaded(mel).shape == (len(mel) * AUDIO.hop,)
     assert not np.array_equal(loaded(mel), before(mel))
+
+
+def test_two_processes_are_one(run, store, start, tmp_path):
+    """To the end, where both close what they share; losses and weights differ by rounding alone."""
+    sizes = ["--batch", 4, "--frames", FRAMES, "--narrow", NARROW]
+    arguments = ["vocoder", "train", store.root, tmp_path / "run", "--from", start, *sizes]
+    pair = joined(["-m", "tts_gen.cli", *arguments, "--steps", 2, "--save-every", 1, "--log-every", 1])
+    codes, messages = finish(pair)
+    assert codes == [0, 0], messages
+    of_two, of_one = ([row["loss"] for row in figures(folder)] for folder in (tmp_path / "run", run))
+    np.testing.assert_allclose(of_two, of_one, rtol=1e-5)
+    two, one = (np.load(folder / "generator.npz") for folder in (tmp_path / "run", run))
+    for name in one.files:
+        np.testing.assert_allclose(two[name], one[name], atol=1e-3)  # Adam's first steps have the gradient's sign
 
 
 def test_mels_come_nearer(store, start, tmp_path):
