@@ -135,6 +135,14 @@ def test_discriminators_are_the_papers(trained_gan):
         x = np.array([padded[i : i + 4].mean() for i in range(0, len(padded) - 3, 2)], np.float32)
 
 
+def test_discriminators_have_the_papers_size():
+    """Millions of parameters of the reference's modules."""
+    shapes = jax.eval_shape(Discriminators().init, KEY, np.zeros((1, 8192)))["params"]
+    for kind, millions in (("period", 41.09), ("scale", 29.61)):
+        of = [x for name, tree in shapes.items() if name.startswith(kind) for x in jax.tree.leaves(tree)]
+        assert sum(np.prod(x.shape) for x in of) / 1e6 == pytest.approx(millions, abs=0.01)
+
+
 def test_mels_of_the_loss_are_those_of_the_store():
     wave = sung(20, np.random.default_rng(0)).astype(np.float32)
     for audio in (AUDIO, replace(AUDIO, n_mels=80, fmax=AUDIO.sample_rate / 2)):
@@ -191,6 +199,9 @@ def test_losses_by_the_formulas(trained_gan, store):
             "adversarial": sum(mean((g - 1) ** 2) for g, _ in made),
             "features": sum(mean(abs(x - y)) for (_, xs), (_, ys) in zip(real, made) for x, y in zip(xs, ys)),
         }
+        heard = replace(AUDIO, fmax=AUDIO.sample_rate / 2)
+        mels = (log_mel(np.asarray(wave[row]), heard) for wave in (batch["wave"], fake))
+        expected["loss"] = mean(abs(next(mels) - next(mels)))
         for name, value in expected.items():
             assert losses[name][row] == pytest.approx(value, rel=1e-3)
 
@@ -307,9 +318,10 @@ def test_models_mels_are_taken(store, start, tmp_path, monkeypatch):
 
 
 def test_other_recordings_are_told(store, caplog):
-    mels = [np.zeros((e.n_frames, AUDIO.n_mels), np.float32) for e in store.index if e.split == "train"]
+    entries = [e for e in store.index if e.split == "train"]
+    mels = [np.full((e.n_frames, AUDIO.n_mels), int(e.id.removeprefix("train")), np.float32) for e in entries]
     segments, path = Segments(store, "train", 6, FRAMES, 0, mels), store.root / "train1.wav"
-    assert not segments[0]["mel"].any()
+    assert [f"train{mel.max():.0f}" for mel in segments[0]["mel"]] == segments.ids(0)
     kept = path.read_bytes()
     wave, rate = soundfile.read(path)
     soundfile.write(path, wave / 2, rate)

@@ -4,10 +4,15 @@ Source: Kong, Kim, Bae, "HiFi-GAN: Generative Adversarial Networks for Efficient
 arXiv 2010.05646, 2020, section 2.3; models.py of jik876/hifi-gan (MIT licence).
 """
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from tts_gen.vocoders.hifigan import START
+
+Conv = partial(nn.Conv, kernel_init=START)
 PERIODS = (2, 3, 5, 7, 11)
 SCALES = 3
 SPECTRAL = "scale_0"
@@ -34,10 +39,10 @@ class Period(nn.Module):
         x = x.reshape(len(x), -1, self.period, 1)
         features = []
         for i, (channels, stride) in enumerate(PERIOD_LAYERS):
-            conv = nn.Conv(channels // self.narrow, (5, 1), (stride, 1), [(2, 2), (0, 0)], name=f"convs_{i}")
+            conv = Conv(channels // self.narrow, (5, 1), (stride, 1), [(2, 2), (0, 0)], name=f"convs_{i}")
             x = nn.leaky_relu(conv(x), 0.1)
             features.append(x)
-        x = nn.Conv(1, (3, 1), padding=[(1, 1), (0, 0)], name="conv_post")(x)
+        x = Conv(1, (3, 1), padding=[(1, 1), (0, 0)], name="conv_post")(x)
         return x, [*features, x]
 
 
@@ -54,12 +59,12 @@ class Scale(nn.Module):
             x = nn.avg_pool(x, (4,), (2,), [(2, 2)])
         for i, (channels, kernel, stride, groups) in enumerate(SCALE_LAYERS):
             padding = [(kernel // 2, kernel // 2)]
-            conv = nn.Conv(
+            conv = Conv(
                 channels // self.narrow, (kernel,), (stride,), padding, feature_group_count=groups, name=f"convs_{i}"
             )
             x = nn.leaky_relu(conv(x), 0.1)
             features.append(x)
-        x = nn.Conv(1, (3,), padding=[(1, 1)], name="conv_post")(x)
+        x = Conv(1, (3,), padding=[(1, 1)], name="conv_post")(x)
         return x, [*features, x]
 
 

@@ -67,8 +67,10 @@ def train(store: FeatureStore, run: Path, s: Settings) -> None:
             if not mine[0]:
                 stack.enter_context(locked(run))
             _check_folder(run, kept)
-        except (UserError, OSError) as found:
+        except UserError as found:
             error = str(found)
+        except OSError as found:
+            error = f"{run} cannot be written: {found}; give an OUT that can"
         parallel.agree(error)
         mels = {name: given.of(name, *mine) if given else None for name in ("train", "val")}
         batches, val = (Segments(store, name, s.batch, s.frames, s.train.seed, of, *mine) for name, of in mels.items())

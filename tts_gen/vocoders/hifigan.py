@@ -24,6 +24,8 @@ from tts_gen.vocoders.windows import Windowed
 
 SAVED = ".npz"
 """what the files of `save` end in"""
+START = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+"""of kernels, as PyTorch has it; flax's own have thrice the variance"""
 V3_KERNELS, V3_DILATIONS = (3, 5, 7), ((1, 2), (2, 6), (3, 12))
 
 
@@ -77,7 +79,9 @@ class Generator(nn.Module):
             before = kernel - 1 - (kernel - rate) // 2
             # On a CPU as quick as one convolution per phase: the compiler does not multiply the zeros in between.
             padding = [(before, kernel + rate - 2 - before)]
-            up = nn.ConvTranspose(channels, (kernel,), (rate,), padding, precision=self.precision, name=f"ups_{i}")
+            up = nn.ConvTranspose(
+                channels, (kernel,), (rate,), padding, precision=self.precision, kernel_init=START, name=f"ups_{i}"
+            )
             x = up(nn.leaky_relu(x, 0.1) * mask)
             mask = jnp.repeat(mask, rate, axis=1)
             n = len(self.block_kernels)
@@ -123,7 +127,15 @@ def _conv(
 ) -> nn.Conv:
     reach = (kernel - 1) * dilation // 2
     padding = [(reach, reach)]
-    return nn.Conv(channels, (kernel,), padding=padding, kernel_dilation=dilation, precision=precision, name=name)
+    return nn.Conv(
+        channels,
+        (kernel,),
+        padding=padding,
+        kernel_dilation=dilation,
+        precision=precision,
+        kernel_init=START,
+        name=name,
+    )
 
 
 def load(path: str | Path | None = None, audio: Audio | None = None) -> Windowed:
