@@ -102,6 +102,13 @@ def simulated(n_phonemes: int, speaker: str | None, rng: np.random.Generator) ->
     return Record(phonemes, duration.astype(np.int32), log_f0, mel.astype(np.float32), contour.astype(np.float32))
 
 
+def sung(n_frames: int, rng) -> np.ndarray:
+    """[n_frames * hop]: tones and noise."""
+    t = np.arange(n_frames * AUDIO.hop) / AUDIO.sample_rate
+    tones = sum(np.sin(2 * np.pi * f * t) for f in rng.uniform(100, 2000, 4))
+    return 0.1 * tones + 0.02 * rng.standard_normal(len(t))
+
+
 def make_store(root: Path, train: int = 42, held_out: int = 9, longest: int = 16, audio: Audio = AUDIO) -> FeatureStore:
     """A feature store with the speakers ann, bob and none, and splits train, val and test."""
     rng = np.random.default_rng(0)

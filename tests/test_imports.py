@@ -61,7 +61,7 @@ ALLOWED = {
     "web": "config",
     "studio": "config command text speech synthesis runs vocoders web",
     "export": "config command text features draws flat runs vocoders",
-    "vocoder_training": "config command features stream batches flat parallel checkpoint training runs vocoders "
+    "vocoder_training": "config command features stream batches flat parallel checkpoint training runs vocoders writer "
     "evaluation",
     "inspection": "align config features vocoders evaluation progress",
     "demo": "config progress",

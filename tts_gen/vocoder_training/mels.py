@@ -20,8 +20,10 @@ class GeneratedMels:
     """Made once, in `out`/mels, by all processes together. Raises UserError for a run that is no acoustic one, or does
     not fit the store."""
 
+    FOLDER = "mels"
+
     def __init__(self, store: FeatureStore, out: Path, run: str, temperature: float, seed: int):
-        self.folder, self.seed = out / "mels", seed
+        self.folder, self.seed = out / self.FOLDER, seed
         self.comparison = open_comparison([Path(run)], out, (temperature,), 1, "val", seed, features=store.home)
         (self.run,) = self.comparison.runs
         if self.run.config.task != "acoustic":

@@ -131,7 +131,7 @@ MEANING = {"index_sha256": "the corpus", "mels_of": "the run of --mels"}
 def _check_folder(run: Path, now: dict) -> None:
     """Raises UserError for a folder of something else, or of a training that began otherwise."""
     path = run / SETTINGS
-    if not path.exists() and (run / "config.json").exists():
+    if not path.exists() and {found.name for found in run.iterdir()} - {".lock", GeneratedMels.FOLDER}:
         raise UserError(f"{run} holds something else than the training of a vocoder; give another OUT")
     before = read_json(path) if path.exists() and saved_steps(folder_of(run)) else now
     for name, value in now.items():
