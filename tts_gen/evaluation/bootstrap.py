@@ -82,13 +82,14 @@ def spread(values: np.ndarray) -> tuple[float, float]:
 
 
 def interval(
-    statistic: Callable[..., np.ndarray], sums: Sequence[np.ndarray], weights: np.ndarray, divergence: bool = False
+    statistic: Callable[..., np.ndarray], sums: Sequence[np.ndarray], weights: np.ndarray, nonnegative: bool = False
 ) -> Estimate:
     """The statistic and its interval by the studentised bootstrap over groups (`margin`).
 
-    statistic maps weighted sums [R, ...], one for each of `sums` [G, ...], to [R]; weights [R, G] are `draws`. A
-    divergence is never negative, and its interval is cut at 0 (at the value, where a correction has taken that below
-    0). It is biased upwards by sampling noise: the interval is that of its mean over evaluations of the same size.
+    statistic maps weighted sums [R, ...], one for each of `sums` [G, ...], to [R]; weights [R, G] are `draws`. What is
+    `nonnegative`, as divergences and error rates are, has its interval cut at 0 (at the value, where a correction has
+    taken that below 0). Divergences are biased upwards by sampling noise: the interval is that of their mean over
+    evaluations of the same size.
     Fewer than two groups, or a value that is not finite without one of them: no interval (NaN)."""
     whole = [s.sum(axis=0, keepdims=True) for s in sums]
     value = float(statistic(*whole)[0])
@@ -101,7 +102,7 @@ def interval(
         return Estimate(value, np.nan, np.nan)
     influence = (len(without) - 1) * (without.mean() - without)
     half = margin(influence, studentised(influence, weights))
-    low = max(value - half, min(value, 0)) if divergence else value - half
+    low = max(value - half, min(value, 0)) if nonnegative else value - half
     return Estimate(value, low, value + half, Groups(influence, alone))
 
 

@@ -36,9 +36,9 @@ def joint_rows(generated: Prosody, oracle: Prosody, identity: dict, n_boot: int 
     weights = draws(p.shape[0], n_boot, seed)
     information = dependence.mutual_information
     found = (
-        interval(lambda p: information(p).mean(axis=-1), [p], weights, divergence=True),
+        interval(lambda p: information(p).mean(axis=-1), [p], weights, nonnegative=True),
         interval(lambda p, q: (information(p) - information(q)).mean(axis=-1), [p, q], weights),
-        interval(lambda p, q: dependence.copula_js(p, q).mean(axis=-1), [p, q], weights, divergence=True),
+        interval(lambda p, q: dependence.copula_js(p, q).mean(axis=-1), [p, q], weights, nonnegative=True),
     )
     return [make_row(identity, JOINT, metric, *of, n=len(at)) for metric, of in zip(DEPENDENCE, found, strict=True)]
 

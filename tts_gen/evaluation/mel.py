@@ -87,7 +87,7 @@ def mel_rows(
         found[name] = interval(lambda s: s[:, 0] / s[:, 1], [of_group], weights)
     for name, statistic in STATISTICS.items():
         both = [sums.of[kind][name] for kind in ("generated", "oracle")]
-        found[name] = interval(statistic, both, weights, divergence=name in DIVERGENCES)
+        found[name] = interval(statistic, both, weights, nonnegative=name in DIVERGENCES)
     both = [sums.of[kind]["js"] for kind in ("generated", "oracle")]
     found["js_half"] = over_halves(_mean_js, *both, halves(n_groups, SPLITS, seed))
     rows = _rows(identity, found, n, n_groups)

@@ -162,7 +162,8 @@ def score(
         n = np.count_nonzero(pairs[:, 1])
         if n:
             sums = bootstrap.group_sums(pairs, group, len(labels))
-            estimate = bootstrap.interval(lambda s: metrics.ratio(s[:, 0], s[:, 1]), [sums], weights)
+            of = lambda s: metrics.ratio(s[:, 0], s[:, 1])  # noqa: E731
+            estimate = bootstrap.interval(of, [sums], weights, nonnegative=name == "wer")
             found.append(rows.make_row(identity, FEATURE, name, *estimate, n=n))
         else:
             why = ledger.missing.get(name, "none of the utterances has a text with English words")

@@ -154,7 +154,7 @@ class Pool:
     def _between_distributions(self, exact, area) -> Estimate:
         """The exact distance, with an interval from the grid."""
         p, q, width = self._grid
-        found = interval(lambda p, q: area(p, q) * width, (p, q), self.weights, divergence=True)
+        found = interval(lambda p, q: area(p, q) * width, (p, q), self.weights, nonnegative=True)
         value = exact(self.generated, self.oracle)
         return Estimate(value, *(max(x + value - found.value, 0) for x in (found.low, found.high)), found.groups)
 
@@ -185,7 +185,7 @@ class Pool:
 
     @cached_property
     def _js_with_interval(self) -> Estimate:
-        return interval(_js, self._histograms, self.weights, divergence=True)
+        return interval(_js, self._histograms, self.weights, nonnegative=True)
 
     @cached_property
     def _histograms(self) -> tuple[np.ndarray, np.ndarray]:
