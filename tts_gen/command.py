@@ -66,6 +66,14 @@ def subcommand(
     return sub
 
 
+def add_processes(parser: argparse.ArgumentParser, what: str) -> None:
+    """What `parallel.processes` takes; `what` several processes do."""
+    shared = parser.add_argument_group("several processes", what)
+    shared.add_argument("--coordinator", default="", help='HOST:PORT of the first, or "auto", as for train.py')
+    shared.add_argument("--processes", type=count, default=0, help="how many there are, with HOST:PORT")
+    shared.add_argument("--process", type=whole, default=-1, help="which of them this is, from 0 on")
+
+
 def use_compile_cache() -> None:
     """Keeps compiled programs in a folder, so that only the first run of a model waits for the compiler."""
     import jax

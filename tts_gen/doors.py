@@ -140,10 +140,7 @@ def _evaluate(arguments: Sequence[str]) -> None:
         wavs = "write that many held-out utterances to OUT/wavs, a folder a system, for listening tests and proxies"
         parser.add_argument("--wavs", type=command.count, default=0, metavar="N", help=wavs)
         parser.add_argument("--banner", help="a warning to show on top of the report")
-        shared = parser.add_argument_group("several processes", "which share the sampling in OUT; the first evaluates")
-        shared.add_argument("--coordinator", default="", help='HOST:PORT of the first, or "auto", as for train.py')
-        shared.add_argument("--processes", type=command.count, default=0, help="how many there are, with HOST:PORT")
-        shared.add_argument("--process", type=command.whole, default=-1, help="which of them this is, from 0 on")
+        command.add_processes(parser, "which share the sampling in OUT; the first evaluates")
     options = parser.parse_args(arguments[1:] if study else arguments)
     command.use_compile_cache()
 

@@ -6,6 +6,9 @@ import numpy as np
 
 from tts_gen.config import Audio
 
+LEAST, FLOOR = np.float32(1e-9), np.float32(1e-5)
+"""added to powers; below which no mel magnitude goes"""
+
 
 def log_mel(wave: np.ndarray, audio: Audio) -> np.ndarray:
     """wave[n] in -1..1 at audio.sample_rate -> [T, M] float32, T = n // hop.
@@ -21,8 +24,8 @@ def log_mel(wave: np.ndarray, audio: Audio) -> np.ndarray:
     frames = np.lib.stride_tricks.sliding_window_view(padded, audio.n_fft)[:: audio.hop][: len(wave) // audio.hop]
     window, filters = constants(audio)
     spectrum = np.fft.rfft(frames * window)
-    magnitude = np.sqrt(spectrum.real**2 + spectrum.imag**2 + np.float32(1e-9))
-    return np.log(np.maximum(magnitude @ filters.T, np.float32(1e-5)))
+    magnitude = np.sqrt(spectrum.real**2 + spectrum.imag**2 + LEAST)
+    return np.log(np.maximum(magnitude @ filters.T, FLOOR))
 
 
 @lru_cache(maxsize=4)

@@ -9,7 +9,7 @@ from tts_gen import command
 _TRAIN = "HiFi-GAN trained or fine-tuned on a prepared corpus; meant for GPUs and TPUs"
 _EPILOG = (
     "Start it again to go on. OUT/generator.npz is what --vocoder takes: the generator with the lowest error of mels "
-    "on val. Several processes each start this command, with --coordinator."
+    "on val."
 )
 
 
@@ -34,10 +34,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     sub.add_argument("--save-every", type=command.count, default=1000, metavar="STEPS", help=saved)
     sub.add_argument("--log-every", type=command.count, default=50, metavar="STEPS")
     sub.add_argument("--seed", type=command.whole, default=0)
-    shared = sub.add_argument_group("several processes")
-    shared.add_argument("--coordinator", default="", help='HOST:PORT of the first, or "auto", as for train.py')
-    shared.add_argument("--processes", type=command.count, default=0, help="how many there are, with HOST:PORT")
-    shared.add_argument("--process", type=command.whole, default=-1, help="which of them this is, from 0 on")
+    command.add_processes(sub, "which share the training; each starts this command")
 
 
 def _train(options: argparse.Namespace) -> None:

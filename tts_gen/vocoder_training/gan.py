@@ -91,8 +91,8 @@ def log_mels(wave: jax.Array, audio: Audio) -> jax.Array:
     padded = jnp.pad(wave, ((0, 0), (pad, pad)), mode="reflect")
     places = np.arange(wave.shape[1] // audio.hop)[:, None] * audio.hop + np.arange(audio.n_fft)
     spectrum = jnp.fft.rfft(padded[:, places] * window)
-    magnitude = jnp.sqrt(spectrum.real**2 + spectrum.imag**2 + 1e-9)
-    return jnp.log(jnp.maximum(magnitude @ filters.T, 1e-5))
+    magnitude = jnp.sqrt(spectrum.real**2 + spectrum.imag**2 + mel.LEAST)
+    return jnp.log(jnp.maximum(magnitude @ filters.T, mel.FLOOR))
 
 
 def model(gan: Gan, start: dict | None, inspect: Callable | None = None) -> Model:

@@ -1,6 +1,5 @@
 """Stretches of recordings with their mels: a batch is a function of its step, as those of the acoustic models are."""
 
-import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ VALIDATED = 64
 """utterances of val, a stretch of each"""
 SAME = 0.1
 """nats: mean distance above which a recording's mel is not the stored one (twice the loudness is 0.7)"""
-SILENCE = float(np.log(np.float32(1e-5)))
+SILENCE = float(np.log(mel.FLOOR))
 """of every bin of a mel"""
 
 Arrays = dict[str, np.ndarray]
@@ -61,11 +60,11 @@ class Segments:
         """Utterances in the global batch of a step."""
         return [self._entry(place).id for _, place in self._places(step)]
 
-    def first(self, count: int) -> Iterator[tuple[str, np.ndarray]]:
-        """Id and mel [T, M] of the first that can be read."""
-        places = (place for place in range(len(self.positions)) if self._readable(place))
-        for place in itertools.islice(places, count):
-            yield self._entry(place).id, self.read(place)[1]
+    def whole(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Id and mel [T, M] of each utterance that can be read."""
+        for place in range(len(self.positions)):
+            if found := self._readable(place):
+                yield self._entry(place).id, found[1]
 
     def held_out(self) -> Iterator[Arrays]:
         """This process's rows of batches of the split's first VALIDATED utterances, the same each time; rows of weight

@@ -2,6 +2,7 @@
 --vocoder takes."""
 
 import dataclasses
+import itertools
 import json
 import logging
 from contextlib import ExitStack
@@ -80,7 +81,7 @@ def train(store: FeatureStore, run: Path, s: Settings) -> None:
 
         def inspect(params: dict, step: int, writer: Writer) -> dict[str, float]:
             vocoder = Windowed("hifigan", generator, {"params": norms.joined(params["generator"])}, store.audio)
-            for name, mel in val.first(HEARD):
+            for name, mel in itertools.islice(val.whole(), HEARD):
                 writer.audio(step, name, vocoder(mel), store.audio.sample_rate)
             return {}
 
